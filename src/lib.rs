@@ -1,0 +1,6 @@
+//! `ordergate`: a deterministic order gate with a log in front of it and a log behind it.
+//!
+//! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
+
+pub mod domain;
+pub mod gate;
