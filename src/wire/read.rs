@@ -349,20 +349,22 @@ impl<'a> Reader<'a> {
     /// Passes what needs no attention within a string, eight bytes at a time.
     #[inline]
     fn plain(&mut self) {
-        while let Some(eight) = self.text.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let (text, mut at, mut high) = (self.text, self.at, self.high);
+        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
             let word = u64::from_le_bytes(*eight);
-            self.high |= word;
+            high |= word;
             let found = special(word);
             if found != 0 {
-                self.at += (found.trailing_zeros() / 8) as usize;
+                (self.at, self.high) = (at + (found.trailing_zeros() / 8) as usize, high);
                 return;
             }
-            self.at += 8;
+            at += 8;
         }
-        while let Some(byte) = self.peek().filter(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
-            self.high |= u64::from(byte);
-            self.at += 1;
+        while let Some(byte) = text.get(at).copied().filter(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
+            high |= u64::from(byte);
+            at += 1;
         }
+        (self.at, self.high) = (at, high);
     }
 }
 
