@@ -4,3 +4,5 @@
 
 pub mod domain;
 pub mod gate;
+pub mod market;
+pub mod risk;

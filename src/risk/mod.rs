@@ -1,0 +1,1 @@
+//! Floor 2, what is computed from books and markets.
