@@ -6,3 +6,4 @@ pub mod book;
 pub mod domain;
 pub mod gate;
 pub mod market;
+pub mod risk;

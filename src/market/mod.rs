@@ -2,5 +2,9 @@
 //!
 //! Invariant: a price costs the same whatever number of accounts holds its symbol.
 
+pub mod bars;
+pub mod calendar;
+pub mod extremes;
 pub mod mark;
+pub mod symbol;
 pub mod triggers;

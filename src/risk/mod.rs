@@ -3,9 +3,10 @@
 //! Invariant: a rule is a function of a book that is only read and returns a measure; nothing here
 //! publishes or changes anything.
 
-pub mod check;
 pub mod figures;
 pub mod measure;
 pub mod rule;
 pub mod rules;
+pub mod sizing;
+pub mod statistics;
 pub mod stop;
