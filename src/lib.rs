@@ -7,3 +7,4 @@ pub mod domain;
 pub mod gate;
 pub mod market;
 pub mod risk;
+pub mod wire;
