@@ -3,4 +3,8 @@
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
 pub mod domain;
+pub mod embedded;
+pub mod engine;
 pub mod gate;
+pub mod log;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Ledger entries as bytes.

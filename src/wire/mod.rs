@@ -1,0 +1,3 @@
+//! Floor 4: bytes to types and back.
+
+pub mod frame;
