@@ -5,4 +5,4 @@
 
 mod snapshots;
 
-pub use snapshots::{Hash, InputMark, Loaded, NoSnapshots, Offer, OutputMark, SnapshotStore, Standing};
+pub use snapshots::{Loaded, NoSnapshots, Offer, SnapshotStore, Standing};

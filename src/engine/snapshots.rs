@@ -9,33 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{InputTopic, Millis};
+use crate::domain::Millis;
 use crate::gate::{Account, Shared};
-
-/// A blake3 hash.
-pub type Hash = [u8; 32];
-
-/// How far one input partition has been applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct InputMark {
-    /// The topic.
-    pub topic: InputTopic,
-    /// The partition.
-    pub partition: u32,
-    /// The offset after the last record applied.
-    pub next: u64,
-    /// The first 16 bytes of the hash of the last record applied (timestamp, key and value).
-    pub last: [u8; 16],
-}
-
-/// How far one output topic is known to hold what the ledger caused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct OutputMark {
-    /// Every output of the records up to this ledger sequence is published ..
-    pub seq: u64,
-    /// .. and every output of later ones is at or above this offset.
-    pub offset: u64,
-}
+use crate::wire::frame::{Hash, InputMark, OutputMark};
 
 /// A place in the ledger, and everything beside the gate's state that must be known to go on from there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
