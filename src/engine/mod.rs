@@ -3,6 +3,33 @@
 //! Invariant: what the engine decides it has committed before anyone learns of it, and the log
 //! alone says whether it may decide. Deliberately absent: any particular log, store or clock.
 
+mod clock;
+mod codec;
+mod fold;
+mod handle;
+mod observer;
+mod options;
+mod owner;
+mod ownership;
+mod publisher;
+mod recovery;
+mod replica;
+mod routing;
+mod service;
+mod shard;
 mod snapshots;
+mod trouble;
+mod upkeep;
 
+pub use clock::{Clock, SystemClock};
+pub use fold::{Decoded, Drift, Fold};
+pub use handle::{Answer, Handle, Phase, Status};
+pub use observer::{Committed, NoObserver, Observer};
+pub use options::{ALL_PLANTED, Options, Planted};
+pub use ownership::{Claimant, Judgement, LedgerGap, Sequence};
+pub use replica::{FoldError, Replica};
+pub use routing::Partitioner;
+pub use service::{Service, spawn};
+pub use shard::Shard;
 pub use snapshots::{Loaded, NoSnapshots, Offer, SnapshotStore, Standing};
+pub use trouble::Trouble;
