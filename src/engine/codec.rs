@@ -2,48 +2,59 @@
 //!
 //! Invariant: pure functions of the record and what it caused.
 
-use crate::domain::{Effects, Event, InputTopic, Output, RefusalCode, Refused};
-use crate::log::{OutputRecord, OutputTag, OutputTopic};
+use crate::domain::{AccountId, ClientOrderId, Effects, Event, Id, InputTopic, RefusalCode, Refused};
+use crate::log::{OutputRecord, OutputTag};
+use crate::wire::{self, Origin};
 
-/// What a record says.
+/// What a record says. One in the wrong partition says only who it is about: the books that it
+/// means are another shard's.
 #[must_use]
-pub fn event_of(_topic: InputTopic, _key: Option<&[u8]>, payload: &[u8], misrouted: bool) -> Event {
-    let code = if misrouted { RefusalCode::Misrouted } else { RefusalCode::Malformed };
-    let message = String::from_utf8_lossy(payload).into_owned().into();
-    Event::Refused(Box::new(Refused { code, field: None, message, client_order_id: None, account: None }))
+pub fn event_of(topic: InputTopic, key: Option<&[u8]>, payload: &[u8], misrouted: bool) -> Event {
+    let event = wire::decode(topic, key, payload);
+    if misrouted { misrouted_of(&event) } else { event }
 }
 
-/// The place of a record, and the bytes that dead letters repeat.
-#[derive(Clone, Copy, Debug)]
-pub struct Cause<'a> {
-    /// The shard.
-    pub shard: u32,
-    /// The ledger sequence of the record.
-    pub seq: u64,
-    /// Where it stood.
-    pub source: crate::domain::Source,
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its value.
-    pub payload: &'a [u8],
+fn misrouted_of(event: &Event) -> Event {
+    let (client_order_id, account) = ids_of(event);
+    let message = "the record's key belongs to another partition".into();
+    Event::Refused(Box::new(Refused { code: RefusalCode::Misrouted, field: None, message, client_order_id, account }))
 }
 
-/// Appends the output records of one record's effects.
-pub fn encode_outputs(effects: &Effects, cause: Cause<'_>, out: &mut Vec<OutputRecord>) {
-    let topic = |output: &Output| match output {
-        Output::Decision(_) => OutputTopic::Decisions,
-        Output::CancelOrders(_) | Output::ClosePosition(_) => OutputTopic::Commands,
-        Output::Notification(_) => OutputTopic::Notifications,
-        Output::DeadLetter(_) => OutputTopic::DeadLetter,
-    };
-    for (index, output) in effects.outputs.iter().enumerate() {
-        let tag = OutputTag { shard: cause.shard, seq: cause.seq, index: u32::try_from(index).unwrap_or(u32::MAX) };
-        out.push(OutputRecord { topic: topic(output), tag, key: None, payload: format!("{output:?}").into_bytes() });
+fn ids_of(event: &Event) -> (Option<ClientOrderId>, Option<AccountId>) {
+    let both = |order: Id, account: Id| (Some(order), Some(account));
+    match event {
+        Event::Intent(intent) => both(intent.client_order_id, intent.account),
+        Event::Amend(amend) => both(amend.client_order_id, amend.account),
+        Event::Cancel(cancel) => both(cancel.client_order_id, cancel.account),
+        Event::Signal(signal) => (None, Some(signal.account)),
+        Event::Fill(fill) => both(fill.client_order_id, fill.account),
+        Event::Report(report) => both(report.client_order_id, report.account),
+        Event::Busted(busted) => (None, Some(busted.account)),
+        Event::Corrected(corrected) => (None, Some(corrected.account)),
+        Event::Trade(_) | Event::Quote(_) | Event::Bar(_) | Event::Control(_) => (None, None),
+        Event::Refused(refused) => (refused.client_order_id, refused.account),
     }
-    // Until the gate judges, every third record says something, so that the way out can be tried.
-    if cause.payload.len() % 3 != 0 {
-        let tag = OutputTag { shard: cause.shard, seq: cause.seq, index: 0 };
-        let payload = format!("{{\"seq\":{},\"source\":{}}}", cause.seq, cause.source.offset).into_bytes();
-        out.push(OutputRecord { topic: OutputTopic::Decisions, tag, key: cause.key.map(<[u8]>::to_vec), payload });
+}
+
+/// Appends the output records of what the record with ledger sequence `seq` caused.
+pub fn encode_outputs(effects: &Effects, shard: u32, seq: u64, origin: &Origin<'_>, out: &mut Vec<OutputRecord>) {
+    for (index, output) in (0..).zip(&effects.outputs) {
+        let mut payload = Vec::with_capacity(512);
+        wire::encode_output(&mut payload, output, effects, origin);
+        let key = wire::key_of(output, origin).map(<[u8]>::to_vec);
+        out.push(OutputRecord { topic: wire::topic_of(output), tag: OutputTag { shard, seq, index }, key, payload });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misrouted_intent_keeps_its_ids_and_says_nothing_else() {
+        let intent = br#"{"event":"order_cancel","client_order_id":"I-1","account":"ACC1"}"#;
+        let Event::Refused(refused) = event_of(InputTopic::Intents, Some(b"ACC1"), intent, true) else { panic!("it was taken") };
+        assert_eq!((refused.code, refused.account), (RefusalCode::Misrouted, Id::parse(b"ACC1")));
+        assert_eq!(refused.client_order_id, Id::parse(b"I-1"));
     }
 }

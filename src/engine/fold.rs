@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Effects, Event, Id, InputTopic, Millis, Record, Source};
+use crate::domain::{Effects, Event, InputTopic, Millis, Record, Source};
 use crate::gate::Gate;
 use crate::log::{InputRecord, OutputRecord, Position};
 use crate::wire::frame::{self, Digest, Frame, FrameInput, Hash, InputMark, Outcome, OutputMark};
+use crate::wire::{self, Origin};
 
-use super::codec::{self, Cause};
+use super::codec;
 use super::snapshots::{Loaded, Standing};
 
 /// The gate of a shard and its place in every topic.
@@ -164,11 +165,11 @@ impl Fold {
     pub fn apply(&mut self, decoded: Decoded, received: Option<Millis>, out: &mut Vec<OutputRecord>) -> FrameInput {
         let Decoded { record: InputRecord { source, ts, key, payload }, misrouted, event } = decoded;
         self.effects.clear();
-        let key_id = key.as_deref().and_then(Id::parse);
+        let key_id = wire::key_as_id(key.as_deref());
         self.gate.apply(&Record { source, ts, received, key: key_id, event }, &mut self.effects);
         let first = out.len();
-        let cause = Cause { shard: self.gate.shard(), seq: self.gate.seq(), source, key: key.as_deref(), payload: &payload };
-        codec::encode_outputs(&self.effects, cause, out);
+        let origin = Origin { source, key: key.as_deref(), payload: &payload };
+        codec::encode_outputs(&self.effects, self.gate.shard(), self.gate.seq(), &origin, out);
         let outcome = outcome_of(&out[first..]);
         let last = frame::record_digest(ts, key.as_deref(), &payload);
         self.inputs.insert((source.topic, source.partition), (source.offset + 1, last));

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{InputTopic, Millis, Source};
-use crate::log::OutputTopic;
+
+use super::OutputTopic;
 
 /// The first bytes of every entry.
 pub const MAGIC: [u8; 4] = *b"OGLE";
