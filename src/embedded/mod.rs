@@ -27,6 +27,8 @@ pub use shard_log::EmbeddedShardLog;
 use error::{log_error, of_io};
 use writer::{Job, Signal, Writer};
 
+/// The file in the data directory.
+const FILE: &str = "log.sqlite";
 /// Read connections that are kept open.
 const READERS_KEPT: usize = 8;
 
@@ -99,7 +101,7 @@ impl EmbeddedLog {
     pub fn open(options: EmbeddedOptions) -> Result<Self, LogError> {
         fs::create_dir_all(&options.dir).map_err(|e| of_io(&e))?;
         let lock = lock_directory(&options.dir)?;
-        let path = options.dir.join("log.sqlite");
+        let path = options.dir.join(FILE);
         let (connection, ends) = schema::open_for_writing(&path, options.busy_timeout_ms)?;
         let (jobs, inbox) = channel();
         let shared = Arc::new(Shared {
@@ -178,6 +180,37 @@ impl EmbeddedLog {
                 Some(_) | None => (bytes > limit).then_some(LogError::TooLarge { bytes, limit }),
             }
         })
+    }
+}
+
+/// The embedded log of a data directory, to read from only: also while a daemon has it.
+pub struct EmbeddedReader {
+    connection: Connection,
+}
+
+impl EmbeddedReader {
+    /// Opens the log of a data directory.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, LogError> {
+        schema::open_to_look(&dir.join(FILE)).map(|connection| Self { connection })
+    }
+
+    /// Reads up to `limit` records at or above `from`; none at the end.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(&self, topic: Topic, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        schema::read(&self.connection, topic, from, limit).map_err(|e| log_error(&e))
+    }
+
+    /// The offset that the next record of a topic will have.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn end(&self, topic: Topic) -> Result<u64, LogError> {
+        schema::end(&self.connection, topic).map_err(|e| log_error(&e))
     }
 }
 

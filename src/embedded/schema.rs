@@ -110,6 +110,21 @@ pub(super) fn open_for_reading(path: &Path, busy_timeout_ms: u64) -> Result<Conn
     open().map_err(|e: rusqlite::Error| log_error(&e))
 }
 
+/// Opens a file that may be another process's, and looks whether it is ours to read.
+pub(super) fn open_to_look(path: &Path) -> Result<Connection, LogError> {
+    let connection = open_for_reading(path, 5000)?;
+    let format = || {
+        let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let format: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok((application, format))
+    };
+    match format().map_err(|e: rusqlite::Error| log_error(&e))? {
+        (APPLICATION_ID, found) if found > FORMAT => Err(LogError::NewerVersion { found, known: FORMAT }),
+        (APPLICATION_ID, _) => Ok(connection),
+        (_, _) => Err(LogError::Corrupt { detail: format!("{} is no log of ordergate", path.display()) }),
+    }
+}
+
 const fn table(topic: Topic) -> &'static str {
     match topic {
         Topic::Input(_) => "input",
@@ -117,7 +132,7 @@ const fn table(topic: Topic) -> &'static str {
     }
 }
 
-fn end(connection: &Connection, topic: Topic) -> rusqlite::Result<u64> {
+pub(super) fn end(connection: &Connection, topic: Topic) -> rusqlite::Result<u64> {
     let sql = format!("SELECT max(position) FROM {} WHERE topic = ?", table(topic));
     let last: Option<i64> = connection.query_row(&sql, [number(topic)], |row| row.get(0))?;
     Ok(last.map_or(0, |last| from_sql(last) + 1))

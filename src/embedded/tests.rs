@@ -158,3 +158,16 @@ fn a_batch_with_a_record_that_is_too_large_is_refused_whole() {
     assert_eq!(append(&log, vec![record(INTENTS, "a"), large]).unwrap_err().code(), "LOG_TOO_LARGE");
     assert_eq!(log.end_of(INTENTS), 0);
 }
+
+#[test]
+fn a_reader_sees_what_a_daemon_commits_and_needs_no_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(EmbeddedReader::open(dir.path()).is_err());
+    let log = open(&dir);
+    let reader = EmbeddedReader::open(dir.path()).unwrap();
+    assert_eq!(reader.end(INTENTS).unwrap(), 0);
+    append(&log, vec![record(INTENTS, "a")]).unwrap();
+    assert_eq!(reader.read(INTENTS, 0, 9).unwrap()[0].payload, b"a");
+    log.close();
+    assert_eq!(EmbeddedReader::open(dir.path()).unwrap().end(INTENTS).unwrap(), 1);
+}

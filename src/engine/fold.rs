@@ -162,21 +162,35 @@ impl Fold {
 
     /// Applies a record and appends its outputs to `out`. `received` is the frame's clock; `None`
     /// for records of a file that do not tell it.
-    pub fn apply(&mut self, decoded: Decoded, received: Option<Millis>, out: &mut Vec<OutputRecord>) -> FrameInput {
-        let Decoded { record: InputRecord { source, ts, key, payload }, misrouted, event } = decoded;
+    pub fn apply_event(&mut self, bytes: &Origin<'_>, ts: Millis, received: Option<Millis>, event: Event, out: &mut Vec<OutputRecord>) {
+        let source = bytes.source;
         self.effects.clear();
-        let key_id = wire::key_as_id(key.as_deref());
-        self.gate.apply(&Record { source, ts, received, key: key_id, event }, &mut self.effects);
+        self.gate.apply(&Record { source, ts, received, key: wire::key_as_id(bytes.key), event }, &mut self.effects);
+        codec::encode_outputs(&self.effects, self.gate.shard(), self.gate.seq(), bytes, out);
+        self.inputs.entry((source.topic, source.partition)).or_default().0 = source.offset.saturating_add(1);
+    }
+
+    /// Applies a record as part of a frame. [`Fold::end_frame`] follows.
+    pub fn apply(&mut self, decoded: Decoded, received: Millis, out: &mut Vec<OutputRecord>) -> FrameInput {
+        let Decoded { record: InputRecord { source, ts, key, payload }, misrouted, event } = decoded;
         let first = out.len();
-        let origin = Origin { source, key: key.as_deref(), payload: &payload };
-        codec::encode_outputs(&self.effects, self.gate.shard(), self.gate.seq(), &origin, out);
+        let bytes = Origin { source, key: key.as_deref(), payload: &payload };
+        self.apply_event(&bytes, ts, Some(received), event, out);
         let outcome = outcome_of(&out[first..]);
-        let last = frame::record_digest(ts, key.as_deref(), &payload);
-        self.inputs.insert((source.topic, source.partition), (source.offset + 1, last));
-        if let Some(received) = received {
-            self.received = self.received.max(received);
-        }
         FrameInput { source, ts, misrouted, key, payload, outcome }
+    }
+
+    /// Notes what a frame's last record of each partition was, and its clock.
+    pub fn end_frame(&mut self, inputs: &[FrameInput], received: Millis) {
+        let mut noted: Vec<(InputTopic, u32)> = Vec::new();
+        for input in inputs.iter().rev() {
+            let partition = (input.source.topic, input.source.partition);
+            if !noted.contains(&partition) {
+                noted.push(partition);
+                self.inputs.entry(partition).or_default().1 = frame::record_digest(input.ts, input.key.as_deref(), &input.payload);
+            }
+        }
+        self.received = self.received.max(received);
     }
 
     /// Applies a frame of the ledger, holds what it gives against what was recorded, and appends the
@@ -189,10 +203,11 @@ impl Fold {
             return Err(Drift::Seq { recorded: frame.first_seq, folded: self.gate.seq() + 1 });
         }
         let received = frame.received;
+        let mut applied = Vec::with_capacity(frame.inputs.len());
         for input in frame.inputs {
-            self.apply_recorded(input, received, out)?;
+            applied.push(self.apply_recorded(input, received, out)?);
         }
-        self.received = self.received.max(received);
+        self.end_frame(&applied, received);
         let seq = self.gate.seq();
         if self.input_marks() != frame.input_marks {
             return Err(Drift::Marks { seq });
@@ -208,19 +223,19 @@ impl Fold {
         }
     }
 
-    fn apply_recorded(&mut self, input: FrameInput, received: Millis, out: &mut Vec<OutputRecord>) -> Result<(), Drift> {
+    fn apply_recorded(&mut self, input: FrameInput, received: Millis, out: &mut Vec<OutputRecord>) -> Result<FrameInput, Drift> {
         let FrameInput { source, ts, misrouted, key, payload, outcome } = input;
         let next = self.next_of(source.topic, source.partition);
         if source.offset < next {
             return Err(Drift::Order { seq: self.gate.seq() + 1, source_position: position_text(source), next });
         }
         let decoded = Decoded::of(InputRecord { source, ts, key, payload }, misrouted);
-        let folded = self.apply(decoded, Some(received), out).outcome;
-        if folded == outcome {
-            return Ok(());
+        let applied = self.apply(decoded, received, out);
+        if applied.outcome == outcome {
+            return Ok(applied);
         }
-        let seq = self.gate.seq();
-        Err(Drift::Outputs { seq, source_position: position_text(source), recorded: outcome.outputs, folded: folded.outputs })
+        let (seq, folded) = (self.gate.seq(), applied.outcome.outputs);
+        Err(Drift::Outputs { seq, source_position: position_text(source), recorded: outcome.outputs, folded })
     }
 
     /// A hash of the gate's whole state. Costs as much as writing it.

@@ -165,7 +165,7 @@ impl Owner {
         for stored in &entries {
             let offset = stored.offset;
             let entry = frame::decode(&stored.payload).map_err(|error| FoldError::Entry { offset, error })?;
-            tail.judge(offset, &entry, &stored.payload).map_err(FoldError::Gap)?;
+            tail.judge(offset, &entry, &stored.payload).map_err(FoldError::Sequence)?;
             if tail.term != self.term {
                 return Err(Trouble::Deposed { term: tail.term });
             }

@@ -43,14 +43,23 @@ pub enum Judgement {
     OutOfOrder,
 }
 
-/// An entry does not stand where the ledger goes on: entries are missing.
+/// What no honest writer leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger goes on at offset {found}, and {expected} was expected: entries are missing")]
-pub struct LedgerGap {
-    /// Where it should go on.
-    pub expected: u64,
-    /// Where it goes on.
-    pub found: u64,
+pub enum SequenceError {
+    /// An entry does not stand where the ledger goes on.
+    #[error("the ledger goes on at offset {found}, and {expected} was expected: entries are missing")]
+    Gap {
+        /// Where it should go on.
+        expected: u64,
+        /// Where it goes on.
+        found: u64,
+    },
+    /// An entry follows the last one that counts, and names another hash of it.
+    #[error("ledger offset {offset}: the entry does not continue the hash chain: an entry before it was altered")]
+    Chain {
+        /// Where it stands.
+        offset: u64,
+    },
 }
 
 impl Sequence {
@@ -71,14 +80,21 @@ impl Sequence {
     /// Judges the next entry of the ledger, and takes it in if it counts.
     ///
     /// # Errors
-    /// [`LedgerGap`] when it is not the next one.
-    pub fn judge(&mut self, offset: u64, entry: &Entry, bytes: &[u8]) -> Result<Judgement, LedgerGap> {
+    /// It is not the next one, or breaks the chain.
+    pub fn judge(&mut self, offset: u64, entry: &Entry, bytes: &[u8]) -> Result<Judgement, SequenceError> {
         if offset != self.next_offset {
-            return Err(LedgerGap { expected: self.next_offset, found: offset });
+            return Err(SequenceError::Gap { expected: self.next_offset, found: offset });
         }
         self.next_offset += 1;
         let judgement = self.judgement(entry);
         if judgement == Judgement::Counts {
+            let (n, prev_hash) = match entry {
+                Entry::Claim(claim) => (claim.n, claim.prev_hash),
+                Entry::Frame(frame) => (frame.n, frame.prev_hash),
+            };
+            if n == self.n && prev_hash != self.head {
+                return Err(SequenceError::Chain { offset });
+            }
             if let Entry::Claim(claim) = entry {
                 self.term = claim.term;
                 self.claim_offset = Some(offset);
@@ -107,7 +123,7 @@ impl Sequence {
             Entry::Claim(_) => Judgement::LostClaim,
             Entry::Frame(frame) if frame.term < self.term => Judgement::StaleTerm,
             Entry::Frame(frame) if frame.term == self.term && frame.n < self.n => Judgement::Repeated,
-            Entry::Frame(frame) if frame.term == self.term && frame.n == self.n && frame.prev_hash == self.head => Judgement::Counts,
+            Entry::Frame(frame) if frame.term == self.term && frame.n == self.n => Judgement::Counts,
             Entry::Frame(_) => Judgement::OutOfOrder,
         }
     }
@@ -206,6 +222,27 @@ mod tests {
     #[test]
     fn a_missing_entry_is_an_error() {
         let entry = Claimant::default().claim(&Sequence::default(), 0);
-        assert_eq!(Sequence::default().judge(4, &entry, &[]), Err(LedgerGap { expected: 0, found: 4 }));
+        assert_eq!(Sequence::default().judge(4, &entry, &[]), Err(SequenceError::Gap { expected: 0, found: 4 }));
+    }
+
+    #[test]
+    fn an_entry_that_was_altered_breaks_the_chain() {
+        let mut ledger = Sequence::default();
+        append(&mut ledger, &Claimant::default().claim(&Sequence::default(), 0));
+        let honest = frame_of(&ledger);
+        let mut altered = ledger.clone();
+        append(&mut altered, &Entry::Frame(Frame { received: 1, ..frame_in(&honest) }));
+        append(&mut ledger, &honest);
+        for next in [frame_of(&ledger), Claimant::default().claim(&ledger, 0)] {
+            let bytes = frame::encode(&next).unwrap();
+            assert_eq!(altered.clone().judge(2, &next, &bytes), Err(SequenceError::Chain { offset: 2 }));
+        }
+    }
+
+    fn frame_in(entry: &Entry) -> Frame {
+        match entry {
+            Entry::Frame(frame) => frame.clone(),
+            Entry::Claim(_) => panic!("a claim"),
+        }
     }
 }

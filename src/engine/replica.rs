@@ -9,7 +9,7 @@ use crate::log::{LogError, OutputRecord, ShardLog, ShardTopic, StoredRecord};
 use crate::wire::frame::{self, Entry, FrameError};
 
 use super::fold::{Drift, Fold};
-use super::ownership::{Judgement, LedgerGap, Sequence};
+use super::ownership::{Judgement, Sequence, SequenceError};
 use super::snapshots::{Loaded, SnapshotStore, Standing};
 
 /// How many ledger entries are read at once.
@@ -42,9 +42,9 @@ pub enum FoldError {
         /// What is wrong with it.
         error: FrameError,
     },
-    /// Entries are missing.
+    /// Entries are missing or altered.
     #[error(transparent)]
-    Gap(#[from] LedgerGap),
+    Sequence(#[from] SequenceError),
     /// The fold comes to another result than the ledger recorded.
     #[error("ledger offset {offset}: {drift}")]
     Drift {

@@ -191,7 +191,6 @@ impl<L: ShardLog> Shard<L> {
         let fold = &mut replica.fold;
         let clock = self.clock.wall_ms();
         let received = if self.options.planted == Some(Planted::ClockGoesBack) { clock } else { clock.max(fold.received) };
-        fold.received = received;
         let mut applied = Vec::with_capacity(batch.len());
         for decoded in batch {
             let source = decoded.record.source;
@@ -201,9 +200,13 @@ impl<L: ShardLog> Shard<L> {
                 continue;
             }
             let begun = Instant::now();
-            applied.push(fold.apply(decoded, Some(received), &mut outputs));
+            applied.push(fold.apply(decoded, received, &mut outputs));
             let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.observer.applied(source, fold.gate().at(), fold.effects(), nanos);
+        }
+        fold.end_frame(&applied, received);
+        if self.options.planted == Some(Planted::ClockGoesBack) {
+            fold.received = received;
         }
         (applied, outputs)
     }

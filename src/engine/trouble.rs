@@ -96,7 +96,7 @@ impl Trouble {
             Self::AppendOrder { .. } | Self::PublishOrder(_) => "LOG_ORDER",
             Self::Fold(FoldError::Entry { error: FrameError::NewerVersion { .. }, .. }) => "LEDGER_NEWER_VERSION",
             Self::Fold(FoldError::Entry { .. }) => "LEDGER_CORRUPT",
-            Self::Fold(FoldError::Gap(_)) => "LEDGER_GAP",
+            Self::Fold(FoldError::Sequence(_)) => "LEDGER_BROKEN",
             Self::Fold(FoldError::Drift { drift: Drift::Order { .. } | Drift::Seq { .. } | Drift::Marks { .. }, .. }) => {
                 "LEDGER_INCONSISTENT"
             }
@@ -119,7 +119,7 @@ impl Trouble {
                 "nothing: it claims again; if it happens often, look at the broker"
             }
             Self::Fold(FoldError::Entry { error: FrameError::NewerVersion { .. }, .. }) => "start the newer program again",
-            Self::Fold(FoldError::Entry { .. } | FoldError::Gap(_)) => "restore the ledger from a backup; run `ordergate verify`",
+            Self::Fold(FoldError::Entry { .. } | FoldError::Sequence(_)) => "restore the ledger from a backup; run `ordergate verify`",
             Self::Fold(FoldError::Drift { .. }) => "run `ordergate verify`; start the program version that wrote the ledger",
             Self::Frame(_) => "report it with the record at hand",
             Self::OutputAhead { .. } | Self::OutputDiffers { .. } => "the ledger lost data that was published: restore it from a backup",
@@ -139,7 +139,7 @@ impl Trouble {
                 LogError::OutOfRange { .. } | LogError::NoSuchPartition { .. } | LogError::TooLarge { .. } => false,
             },
             Self::Deposed { .. } | Self::Hole { .. } | Self::AppendOrder { .. } | Self::PublishOrder(_) => true,
-            Self::Fold(FoldError::Entry { .. } | FoldError::Gap(_) | FoldError::Drift { .. }) | Self::Frame(_) => false,
+            Self::Fold(FoldError::Entry { .. } | FoldError::Sequence(_) | FoldError::Drift { .. }) | Self::Frame(_) => false,
             Self::OutputAhead { .. } | Self::OutputDiffers { .. } | Self::OutputLost { .. } | Self::InputDiffers { .. } => false,
         }
     }
