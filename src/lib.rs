@@ -4,7 +4,10 @@
 
 pub mod book;
 pub mod domain;
+pub mod embedded;
+pub mod engine;
 pub mod gate;
 pub mod market;
 pub mod risk;
+pub mod log;
 pub mod wire;

@@ -8,6 +8,7 @@ mod decimal;
 mod decode;
 mod encode;
 mod encode_text;
+pub mod frame;
 mod key;
 mod line;
 mod read;
