@@ -2,5 +2,7 @@
 //!
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
+pub mod config;
 pub mod domain;
 pub mod gate;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! Bytes to types and back.
+
+pub mod snapshot;
