@@ -4,5 +4,9 @@
 
 pub mod config;
 pub mod domain;
+pub mod embedded;
+pub mod engine;
 pub mod gate;
+pub mod log;
+pub mod telemetry;
 pub mod wire;

@@ -123,7 +123,7 @@ pub const KEYS: &[Key] = &[
         "How an account finds its shard: as Java's default partitioner does, or as librdkafka's.",
     ),
     whole("frame.records_max", 512, (1, 65_536), "records", "A frame holds at most this many records."),
-    whole("frame.bytes_max", 524_288, (65_536, 16_777_216), "bytes", "A frame is at most this long."),
+    whole("frame.bytes_max", 524_288, (65_536, 524_288), "bytes", "A frame is at most this long."),
     whole("frame.in_flight_max", 5, (1, 5), "frames", "At most this many frames wait for their acknowledgement."),
     flag("snapshot.enabled", true, "Whether snapshots are taken. Without them every start refolds the whole ledger."),
     whole("snapshot.every_records", 100_000, (1, 1_000_000_000), "records", "A snapshot is due after this many records."),

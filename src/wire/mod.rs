@@ -1,3 +1,4 @@
-//! Bytes to types and back.
+//! Floor 4: bytes to types and back.
 
+pub mod frame;
 pub mod snapshot;
