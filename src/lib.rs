@@ -8,5 +8,6 @@ pub mod embedded;
 pub mod engine;
 pub mod gate;
 pub mod log;
+pub mod snapshot;
 pub mod telemetry;
 pub mod wire;
