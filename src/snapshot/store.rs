@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use sled::{Batch, Db, IVec};
 use thiserror::Error;
@@ -19,6 +20,8 @@ use crate::wire::snapshot::{
 pub const GENERATIONS: usize = 2;
 /// How many accounts share a blob: a touched account rewrites this many, and a whole state of a million is 15,625 blobs.
 pub const ACCOUNTS_PER_GROUP: u32 = 64;
+/// How long a folder's lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// This key is there while blobs may be that no manifest names.
 const UNSWEPT: &[u8] = b"u";
 /// Blobs are written in batches of about this much.
@@ -79,7 +82,12 @@ impl StoreError {
         use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock};
         let Self::Sled(sled::Error::Io(error)) = self else { return false };
         let kinds = [PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock];
-        kinds.contains(&error.kind()) || error.to_string().contains("could not acquire lock")
+        kinds.contains(&error.kind()) || self.is_locked()
+    }
+
+    /// Whether another store holds the folder.
+    fn is_locked(&self) -> bool {
+        matches!(self, Self::Sled(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock"))
     }
 }
 
@@ -124,7 +132,7 @@ pub struct Generation {
 impl Store {
     /// Opens or creates a store and reads its manifests. Those that are not whole are left out; see [`Store::take_doubt`].
     pub fn open(dir: &Path, shard: u32, cache_bytes: u64) -> Result<Self, StoreError> {
-        let db = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None).open()?;
+        let db = open_db(&sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None))?;
         let mut store = Self { db, shard, generations: Vec::new(), doubt: None };
         for entry in store.db.scan_prefix(b"m") {
             let (key, blob) = entry?;
@@ -240,6 +248,17 @@ impl Store {
         }
         self.db.remove(UNSWEPT)?;
         Ok(())
+    }
+}
+
+/// Opens sled. Its threads can hold the lock for a moment after a store in this process was closed.
+fn open_db(config: &sled::Config) -> Result<Db, StoreError> {
+    let patience_ends = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match config.open().map_err(StoreError::from) {
+            Err(error) if error.is_locked() && Instant::now() < patience_ends => std::thread::sleep(Duration::from_millis(5)),
+            opened => return opened,
+        }
     }
 }
 

@@ -207,7 +207,10 @@ impl Writer {
 
     fn close(&mut self) {
         if let Some(store) = self.store.take()
-            && let Err(error) = guarded(|| Ok(drop(store)))
+            && let Err(error) = guarded(|| {
+                drop(store);
+                Ok(())
+            })
         {
             warn!(%error, "the snapshot store did not close cleanly");
         }
