@@ -10,6 +10,8 @@ mod store;
 mod writer;
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;

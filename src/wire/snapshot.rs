@@ -458,3 +458,6 @@ impl StateHasher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
