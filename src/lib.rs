@@ -3,6 +3,7 @@
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
 pub mod book;
+pub mod config;
 pub mod domain;
 pub mod embedded;
 pub mod engine;
@@ -10,4 +11,6 @@ pub mod gate;
 pub mod market;
 pub mod risk;
 pub mod log;
+pub mod snapshot;
+pub mod telemetry;
 pub mod wire;
