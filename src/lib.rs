@@ -4,5 +4,6 @@
 
 pub mod domain;
 pub mod gate;
+pub mod generate;
 pub mod market;
 pub mod risk;
