@@ -193,8 +193,8 @@ fn fills_are_never_worse_than_their_limit() {
         let id = value["client_order_id"].as_str().unwrap_or("").to_owned();
         match value["event"].as_str().unwrap_or("") {
             // A record that tells an id again changes nothing; an amend may be on its way: leave its order out.
-            "order_intent" if value.get("limit_price").is_some() => {
-                limits.entry(id).or_insert(units(&value["limit_price"]));
+            "order_intent" => {
+                limits.entry(id).or_insert(value.get("limit_price").map_or(-1, units));
             }
             "order_amend" => {
                 limits.insert(id, -1);
