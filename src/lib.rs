@@ -8,3 +8,4 @@ pub mod gate;
 pub mod generate;
 pub mod market;
 pub mod risk;
+pub mod wire;

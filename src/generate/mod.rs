@@ -19,7 +19,9 @@ mod venue;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::io::Write as _;
 
-use crate::domain::{AccountId, Effects, InputTopic, Millis, Output, Symbol};
+use crate::domain::{AccountId, Effects, InputTopic, Millis, Output, Record, Source, Symbol};
+use crate::gate::Gate;
+use crate::wire;
 
 use market::Market;
 use odd::Recent;
@@ -94,6 +96,32 @@ impl Generated<'_> {
 pub trait Decide {
     /// Takes the next record and appends what it causes.
     fn decide(&mut self, record: &Generated<'_>, effects: &mut Effects);
+}
+
+/// A gate of our own: the records are decoded and applied as a replay of the flow would.
+#[derive(Debug)]
+pub struct OwnGate {
+    gate: Gate,
+}
+
+impl Default for OwnGate {
+    fn default() -> Self {
+        Self { gate: Gate::new(0) }
+    }
+}
+
+impl Decide for OwnGate {
+    fn decide(&mut self, record: &Generated<'_>, effects: &mut Effects) {
+        let key = record.key.as_bytes();
+        let decided = Record {
+            source: Source { topic: record.topic, partition: 0, offset: record.offset },
+            ts: record.ts,
+            received: None,
+            key: wire::key_as_id(Some(key)),
+            event: wire::decode(record.topic, Some(key), record.payload),
+        };
+        self.gate.apply(&decided, effects);
+    }
 }
 
 /// A flow and the gate that it listens to.

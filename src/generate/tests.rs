@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::*;
-use crate::domain::{Decision, IntentKind, Qty, Source, Verdict};
+use crate::domain::{Decision, Event, IntentKind, Qty, Source, Verdict};
 
 /// Decides every intent in the same way, whatever it says.
 struct Always {
@@ -209,4 +209,32 @@ fn fills_are_never_worse_than_their_limit() {
         }
     }
     assert!(compared > 200, "{compared}");
+}
+
+#[test]
+fn only_what_is_meant_to_be_refused_is_refused_by_the_decoder() {
+    let mut generator = Generator::new(plan(10, 20_000), Always::new(Verdict::Allow));
+    let (mut refused, mut count) = (BTreeMap::new(), 0);
+    while let Some(record) = generator.next_record() {
+        count += 1;
+        if let Event::Refused(why) = wire::decode(record.topic, Some(record.key.as_bytes()), record.payload) {
+            assert!(record.topic == InputTopic::Intents || record.payload.ends_with(br#""qty":"?","price":"?"}"#), "{why:?}");
+            *refused.entry(why.code).or_insert(0) += 1;
+        }
+    }
+    let share: i32 = refused.values().sum();
+    assert!(refused.len() == 2 && share > 20 && share < count / 50, "{refused:?}");
+}
+
+#[test]
+fn a_replay_of_the_lines_is_the_flow_itself() {
+    let mut generator = Generator::new(plan(11, 3000), Always::new(Verdict::Allow));
+    let mut line = Vec::new();
+    while let Some(record) = generator.next_record() {
+        line.clear();
+        record.write_line(&mut line);
+        let read = wire::parse_line(&line).unwrap();
+        assert_eq!((&*read.topic, read.offset, read.ts), (record.topic.as_str(), Some(record.offset), Some(record.ts)));
+        assert_eq!((read.key.as_deref(), &*read.payload), (Some(record.key.as_bytes()), record.payload));
+    }
 }
