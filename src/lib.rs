@@ -13,4 +13,5 @@ pub mod risk;
 pub mod log;
 pub mod snapshot;
 pub mod telemetry;
+pub mod generate;
 pub mod wire;
