@@ -2,6 +2,7 @@
 //!
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;
