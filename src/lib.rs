@@ -12,5 +12,6 @@ pub mod gate;
 pub mod log;
 pub mod market;
 pub mod risk;
+pub mod snapshot;
 pub mod telemetry;
 pub mod wire;

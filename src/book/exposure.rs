@@ -66,7 +66,11 @@ pub fn worst_case_value(
 ) -> Known<Money> {
     let qty = position.holding.qty;
     let held = if qty == 0 { 0 } else { exact_value(qty, mark.ok_or(Blind::Missing)?) };
-    let mut sides = SideValues { mark, sums: [held.max(0), held.checked_neg().ok_or(Blind::Overflow)?.max(0)], offsets: [qty.min(0).saturating_neg(), qty.max(0)] };
+    let mut sides = SideValues {
+        mark,
+        sums: [held.max(0), held.checked_neg().ok_or(Blind::Overflow)?.max(0)],
+        offsets: [qty.min(0).saturating_neg(), qty.max(0)],
+    };
     for (slot, entry) in orders.legs(position) {
         if Some(slot) != without
             && let Some(side) = entry.side

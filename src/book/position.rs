@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn reduces_at_average_cost_and_flips_at_the_fill_price() {
-        let fill = |holding: Holding, side, qty, price| holding.after_fill(side, Qty::whole(qty).0, Price::whole(price), Factor::ONE).unwrap();
+        let fill =
+            |holding: Holding, side, qty, price| holding.after_fill(side, Qty::whole(qty).0, Price::whole(price), Factor::ONE).unwrap();
         let mut holding = fill(Holding::default(), Side::Buy, 100, 10);
         holding = fill(holding, Side::Buy, 50, 13);
         assert_eq!(holding.average_price(), Figure::Units(i128::from(Price::whole(11).0)));

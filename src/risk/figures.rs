@@ -109,8 +109,7 @@ impl<'a> Ask<'a> {
 
 impl Others {
     fn sum(account: &Account, market: &[SymbolState], except: SymbolIx, sector: SectorIx) -> Self {
-        let mut sums =
-            Self { equity: Ok(account.cash), gross: Ok(Money::ZERO), sector: Ok(Money::ZERO), count: 0, sector_count: 0 };
+        let mut sums = Self { equity: Ok(account.cash), gross: Ok(Money::ZERO), sector: Ok(Money::ZERO), count: 0, sector_count: 0 };
         for position in account.positions.iter().filter(|position| position.is_open()) {
             let Some(state) = market.get(position.symbol as usize) else { continue };
             let held = holding_value(position, state);

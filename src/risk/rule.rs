@@ -86,7 +86,9 @@ impl RuleState {
 
 const fn judged_after(rule_type: RuleType) -> bool {
     match rule_type {
-        RuleType::MaxPositionSize | RuleType::MaxCorrelation | RuleType::MaxLeverage | RuleType::PositionLimit | RuleType::SectorLimit => true,
+        RuleType::MaxPositionSize | RuleType::MaxCorrelation | RuleType::MaxLeverage | RuleType::PositionLimit | RuleType::SectorLimit => {
+            true
+        }
         RuleType::MaxDailyLoss | RuleType::MaxDrawdown | RuleType::StopLoss | RuleType::TakeProfit => false,
     }
 }

@@ -69,6 +69,8 @@ pub struct Manifest {
     pub shared: BlobRef,
     /// [`AccountsHash`] over all accounts.
     pub accounts_hash: [u8; 32],
+    /// What must be known beside the state to go on from there, encoded by its owner.
+    pub standing: Vec<u8>,
 }
 
 /// One blob of a snapshot.
@@ -197,31 +199,31 @@ pub struct Opened<'a> {
     pub payload: &'a [u8],
 }
 
-/// Opens a blob of `kind` and `shard`. The version is looked at before the checksum, so that a newer one is told apart from damage.
+/// Opens a blob of `kind` and `shard`.
+///
+/// The envelope (magic first, CRC-32 of all before it last) is the same in every version, so that a newer version is told apart
+/// from a flipped bit in the version's field.
 pub fn open(kind: BlobKind, shard: u32, blob: &[u8]) -> Result<Opened<'_>, DecodeError> {
-    let needed = HEADER_LEN + CHECKSUM_LEN;
-    let mut fields = Fields(blob);
-    if fields.take::<8>() != Some(MAGIC) {
-        return Err(if blob.len() < needed { DecodeError::TooShort { bytes: blob.len(), needed } } else { DecodeError::Magic });
+    let too_short = || DecodeError::TooShort { bytes: blob.len(), needed: HEADER_LEN + CHECKSUM_LEN };
+    let (body, tail) = blob.split_last_chunk::<CHECKSUM_LEN>().ok_or_else(too_short)?;
+    let mut fields = Fields(body);
+    if fields.take::<8>().ok_or_else(too_short)? != MAGIC {
+        return Err(DecodeError::Magic);
     }
-    let too_short = || DecodeError::TooShort { bytes: blob.len(), needed };
+    let (found, computed) = (u32::from_le_bytes(*tail), crc32fast::hash(body));
+    if found != computed {
+        return Err(DecodeError::Checksum { found, computed });
+    }
     let version = fields.take().map(u16::from_le_bytes).ok_or_else(too_short)?;
     known(version)?;
-    if blob.len() < needed {
-        return Err(too_short());
-    }
     let [found_kind] = fields.take().ok_or_else(too_short)?;
     let found_shard = fields.take().map(u32::from_le_bytes).ok_or_else(too_short)?;
     let frame = fields.take().map(u64::from_le_bytes).ok_or_else(too_short)?;
     let head = fields.take::<32>().ok_or_else(too_short)?;
     let named = fields.take().map(u64::from_le_bytes).ok_or_else(too_short)?;
-    let (payload, tail) = fields.0.split_last_chunk::<CHECKSUM_LEN>().ok_or_else(too_short)?;
+    let payload = fields.0;
     if named != payload.len() as u64 {
         return Err(DecodeError::Length { found: payload.len() as u64, named });
-    }
-    let (found, computed) = (u32::from_le_bytes(*tail), crc32fast::hash(&blob[..blob.len() - CHECKSUM_LEN]));
-    if found != computed {
-        return Err(DecodeError::Checksum { found, computed });
     }
     if found_kind != kind.byte() {
         return Err(DecodeError::Kind { found: found_kind });
@@ -265,30 +267,28 @@ pub fn decode_account(version: u16, bytes: &[u8]) -> Result<Account, DecodeError
 
 /// The bytes of the shared part.
 pub fn encode_shared(shared: &Shared) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = Vec::new();
-    encode(shared, &mut bytes)?;
-    Ok(bytes)
+    encode_value(shared)
 }
 
 /// Reads a shared part that was written by `version`.
 pub fn decode_shared(version: u16, bytes: &[u8]) -> Result<Shared, DecodeError> {
     match version {
-        VERSION => decode(bytes),
+        VERSION => decode_borrowed(bytes),
         found => Err(known(found).err().unwrap_or(DecodeError::UnknownVersion { found })),
     }
 }
 
-/// The bytes of a manifest.
-pub fn encode_manifest(manifest: &Manifest) -> Result<Vec<u8>, EncodeError> {
+/// The bytes of anything else that a snapshot holds: its manifest, its standing.
+pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::new();
-    encode(manifest, &mut bytes)?;
+    encode(value, &mut bytes)?;
     Ok(bytes)
 }
 
-/// Reads a manifest that was written by `version`.
-pub fn decode_manifest(version: u16, bytes: &[u8]) -> Result<Manifest, DecodeError> {
+/// Reads what [`encode_value`] of `version` wrote.
+pub fn decode_value<T: DeserializeOwned>(version: u16, bytes: &[u8]) -> Result<T, DecodeError> {
     match version {
-        VERSION => decode(bytes),
+        VERSION => decode_borrowed(bytes),
         found => Err(known(found).err().unwrap_or(DecodeError::UnknownVersion { found })),
     }
 }
@@ -323,10 +323,6 @@ pub fn decode_group(payload: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
 fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
     bincode::serde::encode_into_std_write(value, bytes, ENCODING)?;
     Ok(())
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    decode_borrowed(bytes)
 }
 
 /// Borrowing, because identifiers are read from `&str`: the owned decoder allocates a `String` for each.
@@ -462,3 +458,6 @@ impl StateHasher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
