@@ -1,0 +1,70 @@
+//! The events of `market.prices`.
+//!
+//! Invariant: prices are above zero. Deliberately absent: sizes and volumes, which are found sound
+//! and left out, since no decision needs them.
+
+use crate::domain::{Bar, Event, Quote, Trade};
+
+use super::fields::Fields;
+use super::orders::event_of;
+use super::value::Value;
+use crate::wire::key::Key;
+
+enum Word {
+    Trade,
+    Quote,
+    Bar,
+}
+
+impl Word {
+    fn parse(word: &str) -> Option<Self> {
+        match word {
+            "trade" => Some(Self::Trade),
+            "quote" => Some(Self::Quote),
+            "bar" => Some(Self::Bar),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a record of `market.prices`. It comes from others and may have more fields than we know.
+pub(super) fn price(fields: &mut Fields<'_>) -> Option<Event> {
+    match event_of(fields, Word::parse)? {
+        Word::Trade => trade(fields).map(Event::Trade),
+        Word::Quote => quote(fields).map(Event::Quote),
+        Word::Bar => bar(fields).map(Event::Bar),
+    }
+}
+
+fn trade(fields: &mut Fields<'_>) -> Option<Trade> {
+    let symbol = fields.required(Key::Symbol, Value::symbol);
+    let price = fields.required(Key::Price, Value::price);
+    fields.optional(Key::Size, Value::volume);
+    let ts = fields.optional(Key::Ts, Value::time);
+    Some(Trade { symbol: symbol?, price: price?, ts })
+}
+
+fn quote(fields: &mut Fields<'_>) -> Option<Quote> {
+    let symbol = fields.required(Key::Symbol, Value::symbol);
+    if fields.value(Key::Bid).is_none() && fields.value(Key::Ask).is_none() {
+        fields.malformed(None, "a quote has a bid, an ask or both");
+    }
+    let bid = fields.optional(Key::Bid, Value::price);
+    let ask = fields.optional(Key::Ask, Value::price);
+    fields.optional(Key::BidSize, Value::volume);
+    fields.optional(Key::AskSize, Value::volume);
+    let ts = fields.optional(Key::Ts, Value::time);
+    Some(Quote { symbol: symbol?, bid, ask, ts })
+}
+
+fn bar(fields: &mut Fields<'_>) -> Option<Bar> {
+    let symbol = fields.required(Key::Symbol, Value::symbol);
+    let timeframe = fields.required(Key::Timeframe, Value::id);
+    let open_time = fields.required(Key::OpenTime, Value::time);
+    let close = fields.required(Key::Close, Value::price);
+    fields.optional(Key::Open, Value::price);
+    fields.optional(Key::High, Value::price);
+    fields.optional(Key::Low, Value::price);
+    fields.optional(Key::Volume, Value::volume);
+    Some(Bar { symbol: symbol?, timeframe: timeframe?, open_time: open_time?, close: close? })
+}
