@@ -2,6 +2,10 @@
 //!
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
+pub mod book;
 pub mod domain;
 pub mod gate;
+pub mod generate;
+pub mod market;
+pub mod risk;
 pub mod wire;
