@@ -180,6 +180,9 @@ words! {
 macro_rules! spelled {
     ($name:ty { $($variant:ident = $text:literal,)+ }) => {
         impl $name {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
             /// The wire's word.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
