@@ -117,7 +117,7 @@ keys! {
     Topic = "topic",
     Partition = "partition",
     Offset = "offset",
-    Key = "key",
+    RecordKey = "key",
     Payload = "payload",
     Received = "received",
 }

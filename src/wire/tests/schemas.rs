@@ -52,8 +52,7 @@ fn scenarios() -> Option<PathBuf> {
     if own.is_dir() {
         return Some(own);
     }
-    let shared = root().ancestors().map(|folder| folder.join("shared/vectors/scenarios")).find(|folder| folder.is_dir());
-    shared
+    root().ancestors().map(|folder| folder.join("shared/vectors/scenarios")).find(|folder| folder.is_dir())
 }
 
 fn topic_of_name(name: &str) -> InputTopic {
