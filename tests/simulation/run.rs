@@ -21,6 +21,8 @@ use crate::world::{Life, World};
 
 /// With peace, everything is to be done after this many steps.
 const STEPS_TO_FINISH: u64 = 40_000;
+/// An owner notices another's claim within this many steps of its own.
+const STEPS_TO_NOTICE: u64 = 150;
 
 /// What a seed came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ struct Running {
     shard: Shard<SimLog>,
     handle: Handle,
     life: u64,
+    /// Steps in which it took itself for the owner after another's claim.
+    deluded_steps: u64,
 }
 
 /// A client that waits for what became of its intent.
@@ -126,7 +130,7 @@ impl Simulation {
         let log = SimLog::new(Rc::clone(&self.world), life);
         let (clock, store) = (Box::new(machine.clock.clone()), Box::new(machine.store.clone()));
         let (shard, handle) = Shard::new(log, clock, store, Box::new(NoObserver), options);
-        machine.running = Some(Running { shard, handle, life });
+        machine.running = Some(Running { shard, handle, life, deluded_steps: 0 });
     }
 
     fn crash(&mut self, at: usize) {
@@ -214,6 +218,12 @@ impl Simulation {
         let Some(running) = &mut self.machines[at].running else { return };
         let life = running.life;
         running.shard.step(Duration::ZERO);
+        let status = running.handle.status();
+        let deluded = status.phase == Phase::Owning && status.term < self.world.borrow().judge.term;
+        running.deluded_steps = if deluded { running.deluded_steps + 1 } else { 0 };
+        if running.deluded_steps > STEPS_TO_NOTICE {
+            self.world.borrow_mut().violate(format!("an owner does not notice that term {} is over", status.term));
+        }
         if self.world.borrow_mut().life(life).crashed {
             self.world.borrow_mut().count("an instance dies within a step");
             self.crash(at);

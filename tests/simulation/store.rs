@@ -37,7 +37,7 @@ impl SnapshotStore for SimStore {
             DiskFault::Foreign => {
                 if let Some(newest) = disk.generations.last_mut() {
                     // As taken in another ledger: another history led to the same place.
-                    newest.standing.head[0] ^= 1;
+                    newest.standing.head[0] = newest.standing.head[0].wrapping_add(1);
                     newest.standing.inputs.iter_mut().for_each(|mark| mark.next += 1);
                 }
             }
