@@ -2,9 +2,17 @@
 //!
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
+pub mod book;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod embedded;
 pub mod engine;
 pub mod gate;
 pub mod log;
+pub mod market;
+pub mod risk;
+pub mod snapshot;
+pub mod telemetry;
+pub mod generate;
 pub mod wire;

@@ -12,6 +12,7 @@ pub mod frame;
 mod key;
 mod line;
 mod read;
+pub mod snapshot;
 mod state;
 mod time;
 mod topics;

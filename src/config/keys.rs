@@ -1,0 +1,258 @@
+//! Every key of the configuration: its default, its unit, what is allowed, and what it is for.
+//!
+//! Invariant: this table and the structs of `config.rs` name the same keys (a test compares them), and `config/ordergate.toml` is
+//! printed from it. Deliberately absent: reading anything.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its dotted name.
+    pub name: &'static str,
+    /// Its value when nothing is said.
+    pub default: Fallback,
+    /// What it may be.
+    pub allowed: Allowed,
+    /// Whether SIGHUP takes it over.
+    pub reloads: bool,
+    /// What it is for, with its unit.
+    pub about: &'static str,
+}
+
+/// A default.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// A whole number.
+    Whole(i64),
+    /// A text.
+    Text(&'static str),
+    /// Yes or no.
+    Flag(bool),
+    /// An empty list.
+    Empty,
+}
+
+/// What a key may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Allowed {
+    /// A whole number within bounds, of a unit.
+    Whole {
+        /// At least.
+        min: i64,
+        /// At most.
+        max: i64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// One of these.
+    Word(&'static [&'static str]),
+    /// `true` or `false`.
+    Flag,
+    /// A folder.
+    Folder,
+    /// A folder, or empty for the one that the default derives.
+    FolderOrEmpty,
+    /// A Kafka topic's name.
+    Topic,
+    /// An address and port of this machine.
+    Loopback,
+    /// Names of hosts.
+    Hosts,
+}
+
+const MS_MAX: i64 = 3_600_000;
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+
+const fn whole(name: &'static str, default: i64, bounds: (i64, i64), unit: &'static str, about: &'static str) -> Key {
+    let (min, max) = bounds;
+    Key { name, default: Fallback::Whole(default), allowed: Allowed::Whole { min, max, unit }, reloads: false, about }
+}
+
+const fn text(name: &'static str, default: &'static str, allowed: Allowed, about: &'static str) -> Key {
+    Key { name, default: Fallback::Text(default), allowed, reloads: false, about }
+}
+
+const fn topic(name: &'static str, default: &'static str, about: &'static str) -> Key {
+    text(name, default, Allowed::Topic, about)
+}
+
+const fn flag(name: &'static str, default: bool, about: &'static str) -> Key {
+    Key { name, default: Fallback::Flag(default), allowed: Allowed::Flag, reloads: false, about }
+}
+
+const fn reloads(key: Key) -> Key {
+    Key { reloads: true, ..key }
+}
+
+/// All keys, in the order in which they are printed.
+pub const KEYS: &[Key] = &[
+    text(
+        "data_dir",
+        "data",
+        Allowed::Folder,
+        "Where everything is kept: the log, the snapshots, the lock. Relative to the working directory.",
+    ),
+    text("log.kind", "embedded", Allowed::Word(&["embedded"]), "The log: one SQLite file in data_dir."),
+    text(
+        "log.timestamps",
+        "append",
+        Allowed::Word(&["append", "producer"]),
+        "A record's time: that of its append, or the one that its producer gave.",
+    ),
+    whole("log.busy_timeout_ms", 5_000, (0, MS_MAX), "ms", "How long the log waits for another process that holds its file."),
+    whole(
+        "log.commit_stall_timeout_ms",
+        5_000,
+        (100, MS_MAX),
+        "ms",
+        "A frame that is not acknowledged within this stops the shard: it decides nothing that it cannot commit.",
+    ),
+    text("topics.intents", "orders.intents", Allowed::Topic, "Orders, amends, cancels, signals."),
+    topic("topics.executions", "orders.executions", "What the brokers answer."),
+    topic("topics.prices", "market.prices", "Trades, quotes, bars."),
+    topic("topics.control", "gate.control", "Accounts, instruments, rules, states, settings."),
+    topic("topics.ledger", "gate.ledger", "What was applied, in which order, with what outcome."),
+    topic("topics.decisions", "gate.decisions", "Decisions."),
+    topic("topics.commands", "gate.commands", "Cancels and closes."),
+    topic("topics.notifications", "gate.notifications", "Notifications."),
+    topic("topics.dead_letter", "gate.dead-letter", "Records that were refused."),
+    whole("shard.count", 1, (1, 1), "shards", "The number of shards. The embedded log has one."),
+    text(
+        "shard.partitioner",
+        "murmur2",
+        Allowed::Word(&["murmur2", "crc32"]),
+        "How an account finds its shard: as Java's default partitioner does, or as librdkafka's.",
+    ),
+    whole("frame.records_max", 512, (1, 65_536), "records", "A frame holds at most this many records."),
+    whole("frame.bytes_max", 524_288, (65_536, 524_288), "bytes", "A frame is at most this long."),
+    whole("frame.in_flight_max", 5, (1, 5), "frames", "At most this many frames wait for their acknowledgement."),
+    flag("snapshot.enabled", true, "Whether snapshots are taken. Without them every start refolds the whole ledger."),
+    whole("snapshot.every_records", 100_000, (1, 1_000_000_000), "records", "A snapshot is due after this many records."),
+    whole("snapshot.every_seconds", 60, (1, 86_400), "s", "A snapshot is due after this long, when anything changed."),
+    text(
+        "snapshot.dir",
+        "",
+        Allowed::FolderOrEmpty,
+        "Where the snapshots are. Empty: `snapshots` in data_dir. They can be deleted at any time.",
+    ),
+    whole("snapshot.cache_bytes", 67_108_864, (1_048_576, 68_719_476_736), "bytes", "What the snapshot store may keep in memory."),
+    whole("snapshot.broken_kept_max", 3, (0, 100), "folders", "How many folders of broken snapshots are kept for a look."),
+    text("http.bind", "127.0.0.1:8080", Allowed::Loopback, "Where the API listens."),
+    reloads(whole("http.body_bytes_max", 16_777_216, (65_536, 1_073_741_824), "bytes", "The longest request body.")),
+    reloads(whole("http.header_bytes_max", 16_384, (8_192, 1_048_576), "bytes", "The longest request head.")),
+    reloads(whole("http.line_bytes_max", 524_288, (1_024, 16_777_216), "bytes", "The longest line of a batch.")),
+    reloads(whole("http.batch_records_max", 10_000, (1, 1_000_000), "records", "The most records of a batch.")),
+    reloads(whole("http.read_timeout_ms", 10_000, (100, MS_MAX), "ms", "How long a client may take to send its request.")),
+    reloads(whole("http.request_timeout_ms", 60_000, (100, MS_MAX), "ms", "How long a request may take, streams excepted.")),
+    reloads(whole(
+        "http.decision_timeout_ms",
+        2_000,
+        (1, MS_MAX),
+        "ms",
+        "How long an intent waits for its decision, unless it says otherwise.",
+    )),
+    reloads(whole("http.decision_timeout_ms_max", 30_000, (1, MS_MAX), "ms", "The longest wait that an intent may ask for.")),
+    reloads(whole("http.idle_timeout_ms", 75_000, (100, MS_MAX), "ms", "How long an idle connection stays open.")),
+    reloads(whole("http.connections_max", 1_024, (1, 65_536), "connections", "The most connections at once.")),
+    reloads(whole("http.streams_max", 64, (1, 65_536), "streams", "The most followers of topics at once.")),
+    reloads(Key {
+        name: "http.allowed_hosts",
+        default: Fallback::Empty,
+        allowed: Allowed::Hosts,
+        reloads: false,
+        about: "Names that a Host header may have beside the loopback ones.",
+    }),
+    flag("metrics.enabled", true, "Whether there is a metrics listener."),
+    text("metrics.bind", "127.0.0.1:9464", Allowed::Loopback, "Where /metrics, /healthz and /readyz are served."),
+    whole("metrics.upkeep_seconds", 5, (1, 60), "s", "How often histograms are folded; longer costs memory."),
+    reloads(text("telemetry.log_level", "info", Allowed::Word(LEVELS), "What is logged to standard error.")),
+    text("telemetry.log_format", "text", Allowed::Word(&["text", "json"]), "How it is logged."),
+    whole("shutdown.drain_timeout_ms", 10_000, (0, MS_MAX), "ms", "How long SIGTERM waits for open requests before it goes on."),
+];
+
+/// The key of this name.
+#[must_use]
+pub fn key(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known name that is nearest to an unknown one, when it is near.
+#[must_use]
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
+    let ranked = KEYS.iter().map(|key| (distance(key.name, name), key.name));
+    let near = ranked.min().filter(|(distance, known)| *distance * 2 <= known.len()).map(|(_, known)| known);
+    near.or_else(|| KEYS.iter().find(|key| last(key.name) == last(name)).map(|key| key.name))
+}
+
+/// The number of single-byte edits between two names.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Allowed {
+    /// What is allowed, for people.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Whole { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
+            Self::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+            Self::Flag => "true or false".to_owned(),
+            Self::Folder => "a folder's path".to_owned(),
+            Self::FolderOrEmpty => "a folder's path, or empty".to_owned(),
+            Self::Topic => "a topic's name: 1 to 249 of [A-Za-z0-9._-]".to_owned(),
+            Self::Loopback => "an address and port of this machine, such as 127.0.0.1:8080, until there is authentication".to_owned(),
+            Self::Hosts => "a list of host names".to_owned(),
+        }
+    }
+}
+
+impl Fallback {
+    /// As TOML.
+    #[must_use]
+    pub fn to_toml(self) -> String {
+        match self {
+            Self::Whole(number) => number.to_string(),
+            Self::Text(text) => format!("\"{text}\""),
+            Self::Flag(flag) => flag.to_string(),
+            Self::Empty => "[]".to_owned(),
+        }
+    }
+}
+
+/// The documented configuration file: every key with its default, what is allowed, and what it is for.
+#[must_use]
+pub fn documented_toml() -> String {
+    let mut text = String::from(HEADER);
+    let mut section = "";
+    for key in KEYS {
+        if let Some((name, _)) = key.name.split_once('.')
+            && name != section
+        {
+            section = name;
+            text.push_str(&format!("\n[{section}]\n"));
+        }
+        let reload = if key.reloads { " Reloads on SIGHUP." } else { "" };
+        let leaf = key.name.rsplit('.').next().unwrap_or(key.name);
+        text.push_str(&format!("# {}\n# Allowed: {}.{reload}\n", key.about, key.allowed.describe()));
+        text.push_str(&format!("{leaf} = {}\n", key.default.to_toml()));
+    }
+    text
+}
+
+const HEADER: &str = "\
+# The configuration of ordergate: every key, with its default.
+#
+# Defaults < this file (`--config FILE`) < the environment (`ORDERGATE__HTTP__BIND=127.0.0.1:8081`) < flags.
+# A key that is not listed here is refused, and so is a value that is not allowed; `ordergate config check` lists all that is wrong.
+
+";
