@@ -145,10 +145,11 @@ impl Writer {
     fn job(&self, offer: Offer) -> Result<Job, StoreError> {
         let too_many = |_| StoreError::Encode(EncodeError::TooLong { bytes: offer.accounts });
         let mut touched = BTreeMap::new();
-        for (place, account) in &offer.touched {
+        // Each account is dropped once it is encoded, so that a whole state is not held twice.
+        for (place, account) in offer.touched {
             let mut bytes = Vec::new();
-            encode_account(account, &mut bytes)?;
-            touched.insert(*place, bytes);
+            encode_account(&account, &mut bytes)?;
+            touched.insert(place, bytes);
         }
         Ok(Job {
             stamp: Stamp { shard: self.options.shard, frame: offer.standing.n, head: offer.standing.head },
