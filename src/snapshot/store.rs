@@ -221,11 +221,15 @@ impl Store {
         Ok(written)
     }
 
-    /// Forgets the newest snapshot. Its blobs go with the next sweep.
+    /// Forgets the newest snapshot and what only it names.
     pub fn drop_newest(&mut self) -> Result<(), StoreError> {
         if let Some(newest) = self.generations.pop() {
-            self.db.insert(UNSWEPT, &[])?;
-            self.db.remove(manifest_key(newest.manifest.number))?;
+            let mut batch = Batch::default();
+            match self.generations.last() {
+                Some(older) => retire(&newest.manifest, &older.manifest, &mut batch),
+                None => batch.remove(manifest_key(newest.manifest.number).to_vec()),
+            }
+            self.db.apply_batch(batch)?;
             self.db.flush()?;
         }
         Ok(())
@@ -349,7 +353,7 @@ impl Writing<'_> {
     }
 }
 
-/// Removes the oldest snapshot: what the next one does not name either. A blob is named by neighbours only.
+/// Removes the oldest or the newest snapshot: what its neighbour does not name either. No other one can name it.
 fn retire(old: &Manifest, next: &Manifest, batch: &mut Batch) {
     batch.remove(manifest_key(old.number).to_vec());
     if old.shared != next.shared {
