@@ -7,6 +7,7 @@
 mod aside;
 mod load;
 mod store;
+mod write;
 mod writer;
 
 #[cfg(test)]
