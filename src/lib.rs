@@ -3,6 +3,7 @@
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
 pub mod book;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;
@@ -13,4 +14,5 @@ pub mod market;
 pub mod risk;
 pub mod snapshot;
 pub mod telemetry;
+pub mod generate;
 pub mod wire;

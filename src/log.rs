@@ -14,34 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{InputTopic, Millis, Source};
 
-/// A topic that only the gate writes and others read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum OutputTopic {
-    /// `gate.decisions`
-    Decisions,
-    /// `gate.commands`
-    Commands,
-    /// `gate.notifications`
-    Notifications,
-    /// `gate.dead-letter`
-    DeadLetter,
-}
-
-impl OutputTopic {
-    /// All of them, in the order in which frames list their marks.
-    pub const ALL: [Self; 4] = [Self::Decisions, Self::Commands, Self::Notifications, Self::DeadLetter];
-
-    /// Its place in [`OutputTopic::ALL`].
-    #[must_use]
-    pub const fn place(self) -> usize {
-        match self {
-            Self::Decisions => 0,
-            Self::Commands => 1,
-            Self::Notifications => 2,
-            Self::DeadLetter => 3,
-        }
-    }
-}
+pub use crate::wire::OutputTopic;
 
 /// Every topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,15 +51,9 @@ impl Topic {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Input(InputTopic::Intents) => "orders.intents",
-            Self::Input(InputTopic::Executions) => "orders.executions",
-            Self::Input(InputTopic::Prices) => "market.prices",
-            Self::Input(InputTopic::Control) => "gate.control",
+            Self::Input(topic) => topic.as_str(),
             Self::Ledger => "gate.ledger",
-            Self::Output(OutputTopic::Decisions) => "gate.decisions",
-            Self::Output(OutputTopic::Commands) => "gate.commands",
-            Self::Output(OutputTopic::Notifications) => "gate.notifications",
-            Self::Output(OutputTopic::DeadLetter) => "gate.dead-letter",
+            Self::Output(topic) => topic.as_str(),
             Self::Directory => "gate.directory",
             Self::Audit => "gate.audit",
         }

@@ -1,3 +1,7 @@
-//! The command line of ordergate.
+//! The command line of ordergate: the rest is in the library, so that tests reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ordergate::cli::main(std::env::args_os())
+}

@@ -3,6 +3,37 @@
 //! Invariant: what the engine decides it has committed before anyone learns of it, and the log
 //! alone says whether it may decide. Deliberately absent: any particular log, store or clock.
 
+mod clock;
+mod codec;
+mod fold;
+mod handle;
+mod observer;
+mod options;
+mod owner;
+mod ownership;
+mod publisher;
+mod recovery;
+mod replay;
+mod replica;
+mod routing;
+mod service;
+mod shard;
 mod snapshots;
+mod trouble;
+mod upkeep;
+mod verify;
 
+pub use clock::{Clock, SystemClock};
+pub use fold::{Decoded, Drift, Fold};
+pub use handle::{Answer, Handle, Phase, Status};
+pub use observer::{Committed, NoObserver, Observer};
+pub use options::{ALL_PLANTED, Options, Planted};
+pub use ownership::{Claimant, Judgement, Sequence, SequenceError};
+pub use replay::{EventLog, ReplayError, Replayed, Visit, replay_ledger, replay_lines};
+pub use replica::{FoldError, Replica};
+pub use routing::Partitioner;
+pub use service::{Service, spawn};
+pub use shard::Shard;
 pub use snapshots::{Loaded, NoSnapshots, Offer, SnapshotStore, Standing};
+pub use trouble::Trouble;
+pub use verify::{Verified, verify};

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{InputTopic, Millis, Source};
-use crate::log::OutputTopic;
+
+use super::OutputTopic;
 
 /// The first bytes of every entry.
 pub const MAGIC: [u8; 4] = *b"OGLE";
@@ -17,8 +18,9 @@ pub const VERSION: u16 = 1;
 pub const ENTRY_BYTES_MAX: usize = 512 * 1024;
 /// Magic, version, length of the body, checksum of the body.
 const HEADER_BYTES: usize = 4 + 2 + 4 + 4;
-/// What a value may have (WIRE.md), and one more, so that a longer one is still seen to be longer.
-pub const PAYLOAD_BYTES_KEPT: usize = 64 * 1024 + 1;
+/// What is kept of a value: far more than a record may have (WIRE.md), so that what is too long is still
+/// seen whole, and little enough that any record fits in an entry.
+pub const PAYLOAD_BYTES_KEPT: usize = 256 * 1024;
 /// What is kept of a key. Legal ones are at most 64 bytes.
 pub const KEY_BYTES_KEPT: usize = 256;
 

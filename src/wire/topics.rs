@@ -24,6 +24,17 @@ impl OutputTopic {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Decisions, Self::Commands, Self::Notifications, Self::DeadLetter];
 
+    /// Its place in [`OutputTopic::ALL`].
+    #[must_use]
+    pub const fn place(self) -> usize {
+        match self {
+            Self::Decisions => 0,
+            Self::Commands => 1,
+            Self::Notifications => 2,
+            Self::DeadLetter => 3,
+        }
+    }
+
     /// The default name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

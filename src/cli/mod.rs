@@ -1,0 +1,100 @@
+//! The command line: what an operator types, and what the process ends with.
+//!
+//! Invariant: standard output carries only what was asked for, everything else goes to standard
+//! error; every end has a documented exit code ([`Exit`]). Deliberately absent: colours and
+//! progress where nobody watches, and any decision: commands call what does the work.
+
+mod client;
+mod exit;
+mod lines;
+mod range;
+mod replay;
+mod send;
+mod settings;
+mod shell;
+mod tail;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Exit, Failure, OrExit};
+
+/// A deterministic order gate: folds intents, fills and prices, judges every order, explains each decision.
+#[derive(Debug, Parser)]
+#[command(name = "ordergate", version, propagate_version = true, after_help = exit::HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Replay an event log through a new gate and print what comes out
+    Replay(replay::Args),
+    /// Send an event log to a running daemon
+    Send(send::Args),
+    /// Print a topic of a running daemon
+    Tail(tail::Args),
+    /// Print or check the configuration
+    Config(settings::Args),
+    /// Print completions for a shell
+    Completions(shell::Args),
+    /// Print the man page
+    Man,
+}
+
+/// Where the ledger is.
+#[derive(Debug, clap::Args)]
+pub struct DataDir {
+    /// Directory of the embedded log and the snapshots
+    #[arg(long, value_name = "DIR", env = "ORDERGATE_DATA_DIR", hide_env = true)]
+    data_dir: Option<PathBuf>,
+}
+
+/// Reads the arguments, does what they ask, says how it ended.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors and go to standard output.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            // A closed terminal is no reason for another exit code.
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) if failure.is_broken_pipe() => Exit::Ok.into(),
+        Err(failure) => {
+            eprintln!("ordergate: {failure}");
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Replay(args) => replay::run(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Config(args) => settings::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man => shell::man(),
+    }
+}
+
+/// Prints to standard output.
+fn say(text: &str) -> Result<(), Failure> {
+    say_bytes(text.as_bytes())
+}
+
+/// Prints to standard output.
+fn say_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).or_exit(Exit::Io, || "cannot write to standard output".to_owned())
+}

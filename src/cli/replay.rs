@@ -1,0 +1,177 @@
+//! `ordergate replay`: an event log through a new gate, and what comes out of it.
+//!
+//! Invariant: the output is a function of the input; nothing is published anywhere. Deliberately
+//! absent: the engine. A replay neither claims nor commits, it only folds.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::lines::Lines;
+use super::range::{Range, Stand};
+use super::{Exit, Failure, OrExit};
+use crate::domain::{Effects, InputTopic, Millis, Output, Record, Source};
+use crate::gate::Gate;
+use crate::wire::{self, Line, Origin, OutputTopic};
+
+/// Arguments of `replay`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Event log as `kcat -J` writes it (.gz and .zst are read directly); - for standard input
+    #[arg(required_unless_present = "data_dir", conflicts_with = "data_dir")]
+    file: Option<PathBuf>,
+    /// Replay the ledger of this data directory instead
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Write the final books as JSON to this file
+    #[arg(long, value_name = "PATH")]
+    state: Option<PathBuf>,
+    /// Print dead letters too
+    #[arg(long)]
+    dead_letter: bool,
+    #[command(flatten)]
+    range: Range,
+}
+
+const FLUSH_BYTES: usize = 256 * 1024;
+
+/// Replays.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let mut replay = Replay::new(0, args.dead_letter, args.state.is_some(), args.range.clone());
+    match (&args.file, &args.data_dir) {
+        (Some(file), _) => replay.file(file)?,
+        (None, Some(_)) => {}
+        (None, None) => {}
+    }
+    replay.printer.flush()?;
+    match &args.state {
+        Some(path) => replay.write_state(path),
+        None => Ok(()),
+    }
+}
+
+struct Replay {
+    gate: Gate,
+    effects: Effects,
+    offsets: HashMap<(InputTopic, u32), u64>,
+    range: Range,
+    printer: Printer,
+}
+
+impl Replay {
+    fn new(shard: u32, dead_letter: bool, whole: bool, range: Range) -> Self {
+        let printer = Printer { dead_letter, whole, ..Printer::default() };
+        Self { gate: Gate::new(shard), effects: Effects::default(), offsets: HashMap::new(), range, printer }
+    }
+
+    fn file(&mut self, path: &Path) -> Result<(), Failure> {
+        let names = wire::TopicNames::default();
+        let mut lines = Lines::open(path)?;
+        while lines.advance()? {
+            let line = wire::parse_line(lines.line()).map_err(|error| lines.wrong(error))?;
+            let Some(topic) = names.find_input(&line.topic) else { continue };
+            let ts = line.time().map_err(|error| lines.wrong(error))?;
+            let source = self.source(topic, &line);
+            if !self.take(source, ts, &line)? {
+                break;
+            }
+        }
+        lines.end();
+        Ok(())
+    }
+
+    /// Where the record stands: as the line says, else after the one before it.
+    fn source(&mut self, topic: InputTopic, line: &Line<'_>) -> Source {
+        let partition = line.partition.unwrap_or(0);
+        let next = self.offsets.entry((topic, partition)).or_insert(0);
+        let offset = line.offset.unwrap_or(*next);
+        *next = offset.saturating_add(1);
+        Source { topic, partition, offset }
+    }
+
+    /// Applies one record and prints what it causes; false when the range is over.
+    fn take(&mut self, source: Source, ts: Millis, line: &Line<'_>) -> Result<bool, Failure> {
+        let stand = Stand { seq: self.gate.seq() + 1, at: line.received.map_or(ts, |received| ts.min(received)).max(self.gate.at()) };
+        if self.range.is_over(stand) {
+            return Ok(false);
+        }
+        let key = line.key.as_deref();
+        let event = wire::decode(source.topic, key, &line.payload);
+        let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event };
+        self.effects.clear();
+        self.gate.apply(&record, &mut self.effects);
+        if !self.effects.outputs.is_empty() && self.range.has_begun(stand) {
+            let origin = Origin { source, key, payload: &line.payload };
+            self.printer.print(&self.effects, &origin, &self.gate)?;
+        }
+        Ok(true)
+    }
+
+    fn write_state(&self, path: &Path) -> Result<(), Failure> {
+        let doing = || format!("cannot write {}", path.display());
+        let mut state = Vec::new();
+        wire::encode_state(&mut state, self.gate.seq(), self.gate.at(), &state_hash(&self.gate), self.gate.books());
+        state.push(b'\n');
+        let mut file = BufWriter::new(File::create(path).or_exit(Exit::Io, doing)?);
+        file.write_all(&state).and_then(|()| file.flush()).or_exit(Exit::Io, doing)
+    }
+}
+
+fn place(topic: OutputTopic) -> usize {
+    topic as usize
+}
+
+/// Outputs as lines on standard output.
+#[derive(Default)]
+struct Printer {
+    dead_letter: bool,
+    /// Go on when nobody reads any more: something else is wanted of the run.
+    whole: bool,
+    deaf: bool,
+    buffer: Vec<u8>,
+    payload: Vec<u8>,
+    offsets: [u64; OutputTopic::ALL.len()],
+}
+
+impl Printer {
+    fn print(&mut self, effects: &Effects, origin: &Origin<'_>, gate: &Gate) -> Result<(), Failure> {
+        for output in &effects.outputs {
+            let topic = wire::topic_of(output);
+            let offset = self.offsets[place(topic)];
+            self.offsets[place(topic)] += 1;
+            if matches!(output, Output::DeadLetter(_)) && !self.dead_letter {
+                continue;
+            }
+            self.payload.clear();
+            wire::encode_output(&mut self.payload, output, effects, origin);
+            let key = wire::key_of(output, origin);
+            wire::write_line(&mut self.buffer, topic.as_str(), gate.shard(), Some(offset), gate.at(), key, &self.payload);
+        }
+        if self.buffer.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        if self.deaf {
+            self.buffer.clear();
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        let written = out.write_all(&self.buffer).and_then(|()| out.flush());
+        self.buffer.clear();
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.whole => self.deaf = true,
+            written => written.or_exit(Exit::Io, || "cannot write to standard output".to_owned())?,
+        }
+        Ok(())
+    }
+}
+
+fn state_hash(gate: &Gate) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let _ = bincode::serde::encode_into_std_write(gate.shared(), &mut hasher, bincode::config::standard());
+    for account in gate.accounts() {
+        let _ = bincode::serde::encode_into_std_write(account, &mut hasher, bincode::config::standard());
+    }
+    hasher.finalize().to_hex().to_string()
+}

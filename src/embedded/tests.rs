@@ -1,0 +1,173 @@
+//! The embedded log on its own: order, durability, refusals.
+
+use std::sync::mpsc;
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::domain::InputTopic;
+use crate::log::{LogEvent, OutputRecord, OutputTag, OutputTopic, Placed, Position, ShardLog, ShardTopic};
+
+const INTENTS: Topic = Topic::Input(InputTopic::Intents);
+const PRICES: Topic = Topic::Input(InputTopic::Prices);
+const LONG: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn open(dir: &tempfile::TempDir) -> EmbeddedLog {
+    EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap()
+}
+
+fn record(topic: Topic, payload: &str) -> NewRecord {
+    NewRecord { topic, partition: None, ts: Some(77), key: Some(b"K".to_vec()), payload: payload.into() }
+}
+
+fn append(log: &EmbeddedLog, records: Vec<NewRecord>) -> Result<Vec<Placed>, LogError> {
+    let (told, answer) = mpsc::channel();
+    log.append(records, Box::new(move |result| told.send(result).unwrap()));
+    answer.recv_timeout(LONG).unwrap()
+}
+
+fn poll_all(shard: &mut EmbeddedShardLog, count: usize) -> Vec<LogEvent> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let before = events.len();
+        shard.poll(&mut events, 1000, LONG).unwrap();
+        assert!(events.len() > before, "nothing more came");
+    }
+    events
+}
+
+fn payloads(events: &[LogEvent]) -> Vec<String> {
+    let text = |event: &LogEvent| match event {
+        LogEvent::Input(record) => Some(String::from_utf8(record.payload.clone()).unwrap()),
+        LogEvent::Appended { .. } | LogEvent::Published { .. } | LogEvent::Failed { .. } => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+#[test]
+fn inputs_keep_the_order_of_their_appends_across_topics_and_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let placed = append(&log, vec![record(INTENTS, "a"), record(PRICES, "b"), record(INTENTS, "c")]).unwrap();
+    assert_eq!(placed.iter().map(|placed| placed.offset).collect::<Vec<_>>(), [0, 0, 1]);
+    append(&log, vec![record(PRICES, "d")]).unwrap();
+    log.close();
+    let log = open(&dir);
+    let mut shard = log.shard_log();
+    shard.seek(&[]).unwrap();
+    assert_eq!(payloads(&poll_all(&mut shard, 4)), ["a", "b", "c", "d"]);
+    shard
+        .seek(&[
+            Position { topic: InputTopic::Intents, partition: 0, next: 1 },
+            Position { topic: InputTopic::Prices, partition: 0, next: 1 },
+        ])
+        .unwrap();
+    append(&log, vec![record(INTENTS, "e")]).unwrap();
+    assert_eq!(payloads(&poll_all(&mut shard, 3)), ["c", "d", "e"]);
+}
+
+#[test]
+fn a_second_opening_of_the_directory_is_refused_until_the_first_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let refused = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).err().unwrap();
+    assert_eq!(refused.code(), "LOG_LOCKED");
+    log.close();
+    open(&dir).close();
+}
+
+#[test]
+fn frames_and_outputs_are_acknowledged_in_order_with_their_own_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let mut shard = log.shard_log();
+    let tag = OutputTag { shard: 0, seq: 4, index: 1 };
+    let output = OutputRecord { topic: OutputTopic::Commands, tag, key: None, payload: b"x".to_vec() };
+    shard.append(7, b"one".to_vec()).unwrap();
+    shard.publish(8, output).unwrap();
+    shard.append(9, b"two".to_vec()).unwrap();
+    let events = poll_all(&mut shard, 3);
+    assert!(matches!(
+        events[..],
+        [
+            LogEvent::Appended { ticket: 7, offset: 0 },
+            LogEvent::Published { ticket: 8, topic: OutputTopic::Commands, offset: 0 },
+            LogEvent::Appended { ticket: 9, offset: 1 }
+        ]
+    ));
+    let stored = shard.read(ShardTopic::Output(OutputTopic::Commands), 0, 10).unwrap();
+    assert_eq!((stored[0].tag, stored[0].payload.as_slice()), (Some(tag), b"x".as_slice()));
+    assert_eq!(shard.end(ShardTopic::Ledger).unwrap(), 2);
+    assert_eq!(shard.read(ShardTopic::Ledger, 1, 10).unwrap()[0].payload, b"two");
+    assert_eq!(shard.read(ShardTopic::Ledger, 3, 10).unwrap_err().code(), "LOG_OUT_OF_RANGE");
+}
+
+#[test]
+fn the_producers_time_counts_only_where_it_is_configured() {
+    for (timestamps, own) in [(Timestamps::Producer, true), (Timestamps::LogAppendTime, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(EmbeddedOptions { timestamps, ..EmbeddedOptions::new(dir.path()) }).unwrap();
+        append(&log, vec![record(INTENTS, "a")]).unwrap();
+        assert_eq!(log.read(INTENTS, 0, 0, 1).unwrap()[0].ts == 77, own);
+    }
+}
+
+#[test]
+fn a_file_that_someone_else_holds_is_busy_and_takes_records_again_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions { busy_timeout_ms: 20, ..EmbeddedOptions::new(dir.path()) }).unwrap();
+    let mut shard = log.shard_log();
+    let other = Connection::open(dir.path().join("log.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(append(&log, vec![record(INTENTS, "lost")]).unwrap_err().code(), "LOG_BUSY");
+    assert_eq!(log.refusing().unwrap().code(), "LOG_BUSY");
+    shard.append(1, b"frame".to_vec()).unwrap();
+    assert!(matches!(poll_all(&mut shard, 1)[..], [LogEvent::Failed { ticket: 1, .. }]));
+    other.execute_batch("ROLLBACK").unwrap();
+    shard.append(2, b"after".to_vec()).unwrap();
+    assert!(matches!(poll_all(&mut shard, 1)[..], [LogEvent::Failed { ticket: 2, .. }]), "what follows a failure may not land");
+    shard.abandon();
+    shard.append(3, b"again".to_vec()).unwrap();
+    assert!(matches!(poll_all(&mut shard, 1)[..], [LogEvent::Appended { ticket: 3, offset: 0 }]));
+    assert_eq!(append(&log, vec![record(INTENTS, "kept")]).unwrap()[0].offset, 0);
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    open(&dir).close();
+    Connection::open(dir.path().join("log.sqlite")).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    let refused = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).err().unwrap();
+    assert_eq!(refused, LogError::NewerVersion { found: 2, known: 1 });
+}
+
+#[test]
+fn a_damaged_file_is_corrupt_and_nothing_is_written_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("log.sqlite"), vec![b'x'; 8192]).unwrap();
+    let refused = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).err().unwrap();
+    assert_eq!(refused.code(), "LOG_CORRUPT");
+    assert_eq!(std::fs::read(dir.path().join("log.sqlite")).unwrap(), vec![b'x'; 8192]);
+}
+
+#[test]
+fn a_batch_with_a_record_that_is_too_large_is_refused_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let large = NewRecord { payload: vec![b'x'; PAYLOAD_BYTES_KEPT + 1], ..record(INTENTS, "") };
+    assert_eq!(append(&log, vec![record(INTENTS, "a"), large]).unwrap_err().code(), "LOG_TOO_LARGE");
+    assert_eq!(log.end_of(INTENTS), 0);
+}
+
+#[test]
+fn a_reader_sees_what_a_daemon_commits_and_needs_no_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(EmbeddedReader::open(dir.path()).is_err());
+    let log = open(&dir);
+    let reader = EmbeddedReader::open(dir.path()).unwrap();
+    assert_eq!(reader.end(INTENTS).unwrap(), 0);
+    append(&log, vec![record(INTENTS, "a")]).unwrap();
+    assert_eq!(reader.read(INTENTS, 0, 9).unwrap()[0].payload, b"a");
+    log.close();
+    assert_eq!(EmbeddedReader::open(dir.path()).unwrap().end(INTENTS).unwrap(), 1);
+}

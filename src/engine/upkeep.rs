@@ -1,0 +1,287 @@
+//! The shard's upkeep: requests, snapshots, stopping, beginning again, and what it says of itself.
+//!
+//! Invariant: none of it decides anything, and a snapshot is taken only with nothing in flight.
+
+use std::time::Duration;
+
+use crate::domain::InputTopic;
+use crate::log::{InputRecord, ShardLog, ShardTopic};
+use crate::wire::frame::Frame;
+
+use super::handle::{self, Phase, Request, Status};
+use super::options::Planted;
+use super::replica::FoldError;
+use super::shard::{Shard, Stage, Stopping};
+use super::snapshots::Offer;
+use super::trouble::Trouble;
+
+/// How often the status is brought up to date while its phase stays.
+const REPORT_EVERY: Duration = Duration::from_millis(50);
+/// How long a shard that cannot work sleeps before it looks at its requests again.
+const NAP_MAX: Duration = Duration::from_millis(50);
+
+impl<L: ShardLog> Shard<L> {
+    /// Whether another frame may be made now.
+    pub(super) fn may_sequence(&self) -> bool {
+        let Stage::Owning(owner) = &self.stage else { return false };
+        let room = owner.flight.len() < self.options.frames_in_flight_max && owner.publisher.waiting() < self.options.outputs_in_flight_max;
+        room && !self.is_pausing()
+    }
+
+    /// Whether nothing more is taken in, so that what is under way comes to an end.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.stopping.is_some() || self.snapshot_due()
+    }
+
+    fn snapshot_due(&self) -> bool {
+        let Some(replica) = &self.replica else { return false };
+        let since = replica.fold.gate().seq().saturating_sub(self.snapshot.seq);
+        let late = since > 0 && self.clock.elapsed().saturating_sub(self.snapshot.at) >= self.options.snapshot_every;
+        (late || since >= self.options.snapshot_records) && self.store.ready()
+    }
+
+    /// Whether the next frame carries a hash of the state.
+    pub(super) fn state_hash_due(&self) -> bool {
+        let Some(replica) = &self.replica else { return false };
+        let every = self.options.state_hash_frames;
+        let due = every > 0 && replica.sequence.n.is_multiple_of(every);
+        due && replica.fold.gate().accounts().len() <= self.options.state_hash_accounts_max
+    }
+
+    /// Whether a record stands in another partition than its key says. Only `orders.*` are spread.
+    pub(super) fn is_misrouted(&self, record: &InputRecord) -> bool {
+        match record.source.topic {
+            InputTopic::Intents | InputTopic::Executions => {
+                self.options.partitioner.misrouted(record.key.as_deref(), record.source.partition, self.layout.shards)
+            }
+            InputTopic::Prices | InputTopic::Control => false,
+        }
+    }
+
+    /// With nothing in flight: a snapshot when it is due, the end when that is asked for.
+    pub(super) fn snapshot_or_stop(&mut self) -> Result<(), Trouble> {
+        let Stage::Owning(owner) = &self.stage else { return Ok(()) };
+        let idle = owner.flight.is_empty() && owner.publisher.waiting() == 0;
+        if let Some(stopping) = self.stopping {
+            return if idle { self.close(stopping) } else { self.give_up_late(stopping) };
+        }
+        if (idle || self.options.planted == Some(Planted::SnapshotInFlight)) && self.snapshot_due() {
+            self.offer_snapshot();
+        }
+        Ok(())
+    }
+
+    fn offer_snapshot(&mut self) {
+        let (Some(replica), Stage::Owning(owner)) = (self.replica.as_mut(), &self.stage) else { return };
+        let mut standing = replica.standing();
+        standing.outputs = owner.publisher.marks();
+        let whole = self.snapshot.whole || self.store.wants_whole();
+        let touched = replica.fold.take_touched();
+        let gate = replica.fold.gate();
+        let accounts = gate.accounts();
+        let places = if whole { (0..u32::try_from(accounts.len()).unwrap_or(u32::MAX)).collect() } else { touched };
+        let touched = places.into_iter().filter_map(|place| Some((place, accounts.get(place as usize)?.clone()))).collect();
+        let seq = standing.seq;
+        self.store.offer(Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole });
+        self.snapshot.at = self.clock.elapsed();
+        self.snapshot.seq = seq;
+        self.snapshot.whole = false;
+        self.observer.snapshot_offered(seq);
+    }
+
+    /// A closing frame with the state's hash, a snapshot, and the end.
+    fn close(&mut self, stopping: Stopping) -> Result<(), Trouble> {
+        let now = self.clock.elapsed();
+        let (Some(replica), Stage::Owning(owner)) = (self.replica.as_mut(), &mut self.stage) else { return Ok(()) };
+        let fold = &replica.fold;
+        if !stopping.closed && owner.has_committed() {
+            self.stopping = Some(Stopping { closed: true, ..stopping });
+            let few = fold.gate().accounts().len() <= self.options.state_hash_accounts_max;
+            let frame = Frame {
+                term: 0,
+                n: 0,
+                prev_hash: [0; 32],
+                first_seq: fold.gate().seq() + 1,
+                received: fold.received,
+                inputs: Vec::new(),
+                input_marks: fold.input_marks(),
+                output_marks: Default::default(),
+                state_hash: few.then(|| fold.state_hash()),
+            };
+            return owner.append(&mut self.log, frame, Vec::new(), now);
+        }
+        let written = self.store.finish(self.options.drain_max);
+        if self.store.ready() && (self.snapshot.seq < fold.gate().seq() || stopping.closed) {
+            self.offer_snapshot();
+            if !self.store.finish(self.options.drain_max) {
+                tracing::warn!("the last snapshot was not written; the next start folds more of the ledger");
+            }
+        } else if !written {
+            tracing::warn!("the snapshot under way was not written; the next start folds more of the ledger");
+        }
+        self.stage = Stage::Stopped;
+        Ok(())
+    }
+
+    fn give_up_late(&mut self, stopping: Stopping) -> Result<(), Trouble> {
+        if self.clock.elapsed() >= stopping.deadline {
+            tracing::error!("stopped with frames unacknowledged: the log did not answer in time");
+            self.stage = Stage::Stopped;
+        }
+        Ok(())
+    }
+
+    /// The term is over, or never began. What was not committed is forgotten.
+    pub(super) fn begin_again(&mut self, trouble: &Trouble) {
+        let phase = trouble.phase();
+        match trouble {
+            Trouble::Fold(FoldError::Drift { .. }) => self.observer.drifted(&trouble.to_string()),
+            Trouble::Deposed { .. } => self.wanted = self.wanted && self.options.reclaim,
+            _ => {}
+        }
+        if trouble.passes() {
+            tracing::warn!(code = trouble.code(), %trouble, advice = trouble.advice(), "the shard begins again");
+            self.stage = Stage::Waiting { until: self.clock.elapsed() + self.options.retry_after };
+        } else {
+            tracing::error!(code = trouble.code(), %trouble, advice = trouble.advice(), "the shard refuses to go on");
+            self.stage = Stage::Refusing;
+        }
+        self.log.abandon();
+        self.desk.give_up();
+        self.replica = None;
+        self.inbox.clear();
+        self.acknowledgements.clear();
+        self.snapshot.whole = true;
+        self.trouble = Some(phase);
+    }
+
+    pub(super) fn wait_to_retry(&mut self, wait: Duration) -> Result<(), Trouble> {
+        if let Stage::Waiting { until } = self.stage
+            && self.clock.elapsed() >= until
+        {
+            self.stage = Stage::Following;
+            return Ok(());
+        }
+        nap(wait);
+        Ok(())
+    }
+
+    /// A shard that refuses still answers requests.
+    pub(super) fn refuse(&mut self, wait: Duration) {
+        nap(wait);
+    }
+
+    /// Nothing to do: a wait that a request ends.
+    pub(super) fn idle(&mut self, wait: Duration) -> Result<(), Trouble> {
+        self.log.poll(&mut Vec::new(), 0, wait)?;
+        Ok(())
+    }
+
+    pub(super) fn serve_requests(&mut self) {
+        for request in handle::drain(&self.requests) {
+            match request {
+                Request::Own(wanted) => self.own(wanted),
+                Request::Stop => self.stop(),
+                Request::Query(query) => {
+                    let Some(replica) = &self.replica else { continue };
+                    let gate = replica.fold.gate();
+                    let deliver = query(gate);
+                    match &self.stage {
+                        Stage::Owning(owner) if !owner.flight.is_empty() => self.desk.deliver_at(gate.seq(), deliver),
+                        _ => deliver(),
+                    }
+                }
+                Request::Answer { source, reply } => {
+                    let Some(replica) = &self.replica else { continue };
+                    let in_flight = matches!(&self.stage, Stage::Owning(owner) if owner.holds(source));
+                    let applied = source.offset < replica.fold.next_of(source.topic, source.partition);
+                    self.desk.ask(source, reply, applied && !in_flight);
+                }
+            }
+        }
+    }
+
+    fn own(&mut self, wanted: bool) {
+        self.wanted = wanted;
+        if !wanted && matches!(self.stage, Stage::Owning(_) | Stage::Claiming { .. } | Stage::Repairing(_)) {
+            // What is in flight may land; whoever claims next reads it.
+            self.log.abandon();
+            self.desk.give_up();
+            self.replica = None;
+            self.stage = Stage::Following;
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stopping.is_none() {
+            self.stopping = Some(Stopping { deadline: self.clock.elapsed() + self.options.drain_max, closed: false });
+        }
+        if !matches!(self.stage, Stage::Owning(_)) {
+            self.stage = Stage::Stopped;
+        }
+    }
+
+    /// Brings the status up to date: at once when the phase changed, else now and then.
+    pub(super) fn report(&mut self) {
+        let phase = self.phase();
+        let now = self.clock.elapsed();
+        let changed = self.status.borrow().phase != phase;
+        if !changed && now.saturating_sub(self.reported) < REPORT_EVERY {
+            return;
+        }
+        self.reported = now;
+        if changed {
+            self.observer.phase(&phase);
+        }
+        self.desk.sweep();
+        let status = self.describe(phase, now);
+        self.status.send_replace(status);
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.stage {
+            Stage::Following => self.trouble.clone().unwrap_or(Phase::Following),
+            Stage::Claiming { .. } => Phase::Claiming,
+            Stage::Repairing(_) => Phase::Repairing,
+            Stage::Owning(_) if self.stopping.is_some() => Phase::Draining,
+            Stage::Owning(_) => Phase::Owning,
+            Stage::Waiting { .. } | Stage::Refusing => self.trouble.clone().unwrap_or_default(),
+            Stage::Stopped => Phase::Stopped,
+        }
+    }
+
+    fn describe(&mut self, phase: Phase, now: Duration) -> Status {
+        let mut status = Status { shard: self.layout.shard, phase, snapshot_seq: self.snapshot.seq, ..Status::default() };
+        status.last_commit_ms = millis(self.last_commit);
+        if let Stage::Owning(owner) = &self.stage {
+            status.committed_seq = owner.committed_seq;
+            status.frames_in_flight = owner.flight.len();
+            status.outputs_in_flight = owner.publisher.waiting();
+            status.waiting_ms = owner.flight.front().map_or(0, |frame| millis(now.saturating_sub(frame.appended)));
+        }
+        let Some(replica) = &self.replica else { return status };
+        let gate = replica.fold.gate();
+        (status.seq, status.at, status.term) = (gate.seq(), gate.at(), replica.sequence.term);
+        (status.ledger_next, status.head, status.void_entries) =
+            (replica.sequence.next_offset, replica.sequence.head, replica.void_entries);
+        if !matches!(self.stage, Stage::Owning(_)) {
+            status.committed_seq = status.seq;
+        }
+        for &(topic, partition) in &self.layout.inputs {
+            // An end that cannot be asked for now is told by the next poll.
+            let Ok(end) = self.log.end(ShardTopic::Input { topic, partition }) else { continue };
+            status.lag.push((topic, partition, end.saturating_sub(replica.fold.next_of(topic, partition))));
+        }
+        status
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn nap(wait: Duration) {
+    if !wait.is_zero() {
+        std::thread::sleep(wait.min(NAP_MAX));
+    }
+}

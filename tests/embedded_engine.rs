@@ -1,0 +1,82 @@
+//! The engine on the embedded log, whole: records in, decisions out, restarts.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use ordergate::domain::{InputTopic, Source};
+use ordergate::embedded::{EmbeddedLog, EmbeddedOptions};
+use ordergate::engine::{NoObserver, NoSnapshots, Options, Phase, Service, spawn};
+use ordergate::log::{NewRecord, OutputTopic, Placed, Topic, Topics};
+
+const INTENTS: Topic = Topic::Input(InputTopic::Intents);
+
+fn intent(id: u64) -> NewRecord {
+    let payload = format!(
+        r#"{{"event":"order_intent","client_order_id":"I-{id}","account":"ACC1","symbol":"AAPL","side":"buy","order_type":"market","qty":"1"}}"#
+    );
+    NewRecord { topic: INTENTS, partition: None, ts: None, key: Some(b"ACC1".to_vec()), payload: payload.into_bytes() }
+}
+
+fn append(log: &EmbeddedLog, records: Vec<NewRecord>) -> Vec<Placed> {
+    let (told, answer) = mpsc::channel();
+    log.append(records, Box::new(move |result| drop(told.send(result))));
+    answer.recv().unwrap().unwrap()
+}
+
+fn start(log: &EmbeddedLog) -> Service {
+    let service = spawn(log.shard_log(), Box::new(NoSnapshots), Box::new(NoObserver), Options::default()).unwrap();
+    wait_until(|| service.handle.status().phase == Phase::Owning);
+    service
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it takes too long");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn source_of(placed: Placed) -> Source {
+    Source { topic: InputTopic::Intents, partition: placed.partition, offset: placed.offset }
+}
+
+#[test]
+fn an_intent_is_answered_with_its_decision_and_found_in_the_topic_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let service = start(&log);
+    let mut answers = Vec::new();
+    for id in 0..50 {
+        let placed = append(&log, vec![intent(id)]);
+        answers.push(service.handle.answer(source_of(placed[0])).blocking_recv().unwrap());
+    }
+    assert_eq!(answers.iter().map(|answer| answer.seq).collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
+    assert!(service.stop());
+    log.close();
+
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let service = start(&log);
+    assert_eq!(service.handle.query(|gate| gate.seq()).blocking_recv().unwrap(), 50);
+    let placed = append(&log, vec![intent(51)]);
+    assert_eq!(service.handle.answer(source_of(placed[0])).blocking_recv().unwrap().seq, 51);
+    assert!(service.stop());
+    let decisions = log.read(Topic::Output(OutputTopic::Decisions), 0, 0, 100).unwrap();
+    let said: Vec<&[u8]> = answers.iter().flat_map(|answer| answer.outputs.iter()).map(|output| output.payload.as_slice()).collect();
+    assert!(decisions.iter().map(|decision| decision.payload.as_slice()).take(said.len()).eq(said));
+    let mut seen: Vec<_> = decisions.iter().filter_map(|decision| decision.tag).collect();
+    seen.dedup();
+    assert_eq!(seen.len(), decisions.len(), "a clean restart repeats nothing");
+}
+
+#[test]
+fn records_in_bulk_are_all_applied_once_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let service = start(&log);
+    for batch in 0..20 {
+        append(&log, (0..500).map(|i| intent(batch * 500 + i)).collect());
+    }
+    wait_until(|| service.handle.status().committed_seq == 10_000);
+    assert!(service.stop());
+}
