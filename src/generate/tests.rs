@@ -279,16 +279,17 @@ fn as_the_venue_says(generator: &Generator<OwnGate>) -> BTreeMap<String, String>
 fn the_gate_and_the_venue_agree_about_every_position_and_order() {
     for seed in 0..4 {
         let mut generator = Generator::new(plan(seed, 12_000), OwnGate::default());
-        let mut count = 0;
+        let (mut count, mut compared) = (0, 0);
         while generator.next_record().is_some() {
             count += 1;
             if count % 500 == 0 {
                 let (gate, venue) = (as_the_gate_says(&generator), as_the_venue_says(&generator));
+                compared += gate.len();
                 let differ: Vec<_> = gate.iter().filter(|entry| venue.get(entry.0) != Some(entry.1)).collect();
                 let missing: Vec<_> = venue.iter().filter(|entry| !gate.contains_key(entry.0)).collect();
                 assert!(differ.is_empty() && missing.is_empty(), "seed {seed}, record {count}: {differ:?}, {missing:?}");
             }
         }
-        assert!(as_the_gate_says(&generator).len() > 20);
+        assert!(compared > 500, "{compared}");
     }
 }
