@@ -173,6 +173,10 @@ impl Flow {
         if busted {
             let sign = if fill.order.side == Side::Buy { 1 } else { -1 };
             self.traders[fill.order.trader].book(fill.order.place, -sign * fill.qty);
+            // A working order has that much more to do again.
+            if let Some(order) = self.numbers.get(&fill.order.name).and_then(|number| self.orders.get_mut(number)) {
+                order.filled -= fill.qty;
+            }
         }
         let account = &self.traders[fill.order.trader].account;
         let payload = &mut self.payload;
