@@ -106,7 +106,7 @@ impl Flow {
         let Some((trader, _)) = self.recent.intents.get(0) else { return false };
         let trader = *trader;
         let Some(number) = self.traders[trader].working.last().copied() else { return false };
-        let Some(order) = self.orders.get(&number).copied() else { return false };
+        let Some(order) = self.orders.get(&number).filter(|order| !order.direct).copied() else { return false };
         let place = self.any_symbol();
         let other = Order { name: order.name, ..self.draft(trader, place) };
         self.write_intent(&other);
