@@ -9,6 +9,7 @@ mod exit;
 mod lines;
 mod range;
 mod replay;
+mod run;
 mod send;
 mod settings;
 mod shell;
@@ -33,6 +34,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon
+    Run(run::Args),
     /// Replay an event log through a new gate and print what comes out
     Replay(replay::Args),
     /// Send an event log to a running daemon
@@ -79,6 +82,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),

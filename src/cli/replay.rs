@@ -12,6 +12,7 @@ use super::lines::Lines;
 use super::range::{Range, Stand};
 use super::{Exit, Failure, OrExit};
 use crate::domain::{Effects, InputTopic, Millis, Output, Record, Source};
+use crate::engine::state_hash;
 use crate::gate::Gate;
 use crate::wire::{self, Line, Origin, OutputTopic};
 
@@ -111,7 +112,8 @@ impl Replay {
     fn write_state(&self, path: &Path) -> Result<(), Failure> {
         let doing = || format!("cannot write {}", path.display());
         let mut state = Vec::new();
-        wire::encode_state(&mut state, self.gate.seq(), self.gate.at(), &state_hash(&self.gate), self.gate.books());
+        let hash = blake3::Hash::from_bytes(state_hash(&self.gate)).to_hex();
+        wire::encode_state(&mut state, self.gate.seq(), self.gate.at(), &hash, self.gate.books());
         state.push(b'\n');
         let mut file = BufWriter::new(File::create(path).or_exit(Exit::Io, doing)?);
         file.write_all(&state).and_then(|()| file.flush()).or_exit(Exit::Io, doing)
@@ -165,13 +167,4 @@ impl Printer {
         }
         Ok(())
     }
-}
-
-fn state_hash(gate: &Gate) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let _ = bincode::serde::encode_into_std_write(gate.shared(), &mut hasher, bincode::config::standard());
-    for account in gate.accounts() {
-        let _ = bincode::serde::encode_into_std_write(account, &mut hasher, bincode::config::standard());
-    }
-    hasher.finalize().to_hex().to_string()
 }
