@@ -16,4 +16,5 @@ pub mod market;
 pub mod risk;
 pub mod snapshot;
 pub mod telemetry;
+pub mod generate;
 pub mod wire;

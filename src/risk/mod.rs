@@ -3,6 +3,10 @@
 //! Invariant: a rule is a function of a book that is only read and returns a measure; nothing here
 //! publishes or changes anything.
 
+pub mod action;
+pub mod check;
+pub mod correlation;
+pub mod evaluate;
 pub mod figures;
 pub mod measure;
 pub mod rule;

@@ -29,8 +29,11 @@ impl Fault {
 pub(super) struct Fields<'a> {
     text: &'a [u8],
     slots: [Raw; Key::COUNT],
+    /// How many of the slots are filled, and how many of those have been asked for.
     present: u32,
     taken: u32,
+    /// Which slots have been asked for, filled or not.
+    asked: u128,
     /// A field whose name no record knows.
     stranger: Option<Raw>,
     malformed: Option<Fault>,
@@ -51,8 +54,16 @@ impl<'a> Fields<'a> {
 
     /// Reads an object within valid UTF-8.
     fn of_object(text: &'a [u8]) -> Result<Self, Fault> {
-        let mut fields =
-            Self { text, slots: [Raw::default(); Key::COUNT], present: 0, taken: 0, stranger: None, malformed: None, out_of_range: None };
+        let mut fields = Self {
+            text,
+            slots: [Raw::default(); Key::COUNT],
+            present: 0,
+            taken: 0,
+            asked: 0,
+            stranger: None,
+            malformed: None,
+            out_of_range: None,
+        };
         let mut strangers = Strangers::default();
         Reader::object(text, |name, value| fields.add(name, value, &mut strangers))
             .map_err(|error| Fault::new(None, format!("{} at byte {}", error.what, error.at)))?;
@@ -96,6 +107,7 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn optional<T>(&mut self, key: Key, read: impl FnOnce(Value<'a>) -> Result<T, Bad>) -> Option<T> {
         let raw = self.slots[key as usize];
+        self.asked |= 1 << key as u32;
         if raw.kind == Kind::Absent {
             return None;
         }
@@ -125,6 +137,7 @@ impl<'a> Fields<'a> {
     /// A field whose `null` says something else than its absence.
     pub fn patch<T>(&mut self, key: Key, read: impl FnOnce(Value<'a>) -> Result<T, Bad>) -> Patch<T> {
         if self.slots[key as usize].kind == Kind::Null {
+            self.asked |= 1 << key as u32;
             self.taken += 1;
             return Patch::Clear;
         }
@@ -165,9 +178,10 @@ impl<'a> Fields<'a> {
         if self.stranger.is_none() && self.taken == self.present {
             return;
         }
+        let unasked = |key: &&Key| self.slots[**key as usize].kind != Kind::Absent && self.asked >> **key as u32 & 1 == 0;
         let field = match self.stranger {
             Some(name) => self.name_of(name),
-            None => None,
+            None => Key::ALL.iter().find(unasked).map(|key| key.as_str().into()),
         };
         self.malformed_at(field, "a field that this event does not have");
     }

@@ -1,0 +1,116 @@
+//! Trading states of every scope, and the kill switch (SEMANTICS section 10).
+
+use super::Gate;
+use super::control::Refusal;
+use super::desk::Desk;
+use super::shared::{ScopeKey, ScopeState};
+use super::turn::Turn;
+use crate::book::{AccountIx, Owner};
+use crate::domain::{NotificationCode, NotificationData, NotificationType, RefusalCode, TradingState, TradingStateSet};
+
+impl Gate {
+    /// Sets a state; cancels and flattens what it covers, in one step.
+    pub(super) fn set_trading_state(&mut self, set: &TradingStateSet, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if set.flatten && set.scope.strategy.is_some() {
+            return Err((RefusalCode::InvalidScope, Some("flatten"), "positions have no strategy: nothing can be flattened by one"));
+        }
+        let account = set.scope.account.map(|account| self.known_account(&account)).transpose()?;
+        let key = ScopeKey {
+            account,
+            strategy: set.scope.strategy.map(|strategy| self.shared.strategy_named(strategy)),
+            symbol: set.scope.symbol.map(|symbol| self.index.symbol_named(symbol, &mut self.shared.symbols)),
+        };
+        self.end_flattening(key, turn);
+        self.set_scope_state(key, set.state, turn);
+        let covered = match account {
+            Some(ix) => ix..ix + 1,
+            None => 0..AccountIx::try_from(self.accounts.len()).unwrap_or(AccountIx::MAX),
+        };
+        if set.cancel_orders || set.flatten {
+            let scope = self.scope_place(key);
+            for ix in covered {
+                self.kill(ix, key, (set.cancel_orders, set.flatten), scope, turn);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the state of a scope and says so if it differs.
+    pub(super) fn set_scope_state(&mut self, key: ScopeKey, state: TradingState, turn: &mut Turn<'_>) {
+        if let (Some(ix), None) = (key.account, key.strategy) {
+            let mut desk = Desk { shared: &self.shared, account: &mut self.accounts[ix as usize], ix, turn };
+            return desk.set_by_operator(key, state);
+        }
+        let place = self.scope_place(key) as usize;
+        let before = std::mem::replace(&mut self.shared.scopes[place].state, state);
+        if before != state {
+            let data = NotificationData {
+                symbol: key.symbol.and_then(|symbol| self.shared.symbol_name(symbol)),
+                strategy: key.strategy.and_then(|strategy| self.shared.strategies.get(strategy as usize).copied()),
+                state: Some(state),
+                previous_state: Some(before),
+                ..NotificationData::default()
+            };
+            let account = key.account.map(|ix| &self.accounts[ix as usize]);
+            let (code, kind) = (NotificationCode::TradingStateChanged, NotificationType::SystemAlert);
+            turn.notify(account, &self.shared.limits, code, kind, data);
+        }
+    }
+
+    fn scope_place(&mut self, key: ScopeKey) -> u32 {
+        let place = self.shared.scopes.iter().position(|scope| scope.key == key).unwrap_or_else(|| {
+            self.shared.scopes.push(ScopeState { key, state: TradingState::Active });
+            self.shared.scopes.len() - 1
+        });
+        u32::try_from(place).unwrap_or(u32::MAX)
+    }
+
+    /// A later record of the same scope ends what an earlier one flattens.
+    fn end_flattening(&mut self, key: ScopeKey, turn: &mut Turn<'_>) {
+        let Some(place) = self.shared.scopes.iter().position(|scope| scope.key == key).and_then(|place| u32::try_from(place).ok()) else {
+            return;
+        };
+        for (ix, account) in (0..).zip(&mut self.accounts) {
+            let before = account.closings.len();
+            account.closings.retain(|closing| closing.owner != Owner::Scope(place));
+            if account.closings.len() != before {
+                turn.touch(ix);
+            }
+        }
+    }
+
+    fn kill(&mut self, ix: AccountIx, key: ScopeKey, (cancel, flatten): (bool, bool), scope: u32, turn: &mut Turn<'_>) {
+        let mut desk = Desk { shared: &self.shared, account: &mut self.accounts[ix as usize], ix, turn };
+        if cancel {
+            let orders = desk.working_orders(|entry| {
+                key.symbol.is_none_or(|only| entry.symbol == Some(only))
+                    && key.strategy.is_none_or(|only| entry.order().is_some_and(|order| order.strategy == only))
+            });
+            let name = key.symbol.and_then(|symbol| desk.shared.symbol_name(symbol));
+            desk.turn.cancel_orders(desk.account, name, orders.into_iter(), None);
+        }
+        if flatten {
+            desk.begin_flattening(scope, key.symbol);
+        }
+    }
+}
+
+impl Desk<'_, '_> {
+    /// An operator sets the account's own state, or that of one of its symbols.
+    fn set_by_operator(&mut self, key: ScopeKey, state: TradingState) {
+        if state == TradingState::Active {
+            self.account.closings.retain(|closing| matches!(closing.owner, Owner::Scope(_)) || closing.symbol != key.symbol);
+        }
+        match key.symbol {
+            None => {
+                self.account.halts_when_flat &= state != TradingState::Active;
+                self.set_account_state(state);
+            }
+            Some(symbol) => {
+                let place = self.account.place_or_new(symbol);
+                self.account.positions[place].ends_when_flat = false;
+                self.set_symbol_state(symbol, state);
+            }
+        }
+    }
+}
