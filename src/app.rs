@@ -21,7 +21,7 @@ use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{self, Config};
 use crate::embedded::{EmbeddedLog, EmbeddedOptions, Timestamps};
 use crate::engine::{self, Claimant, Handle, NoSnapshots, Partitioner, Service, SnapshotStore};
-use crate::market::tzdb_version;
+use crate::market::calendar::tzdb_version;
 use crate::snapshot::{self, SledSnapshots};
 use crate::telemetry::Recorder;
 use crate::wire::TopicNames;
