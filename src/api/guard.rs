@@ -106,7 +106,16 @@ mod tests {
         for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST:8080", "[::1]:8080", "127.0.0.2:8080", "gate.local:8080"] {
             assert_eq!(verdict(host, None), None, "{host}");
         }
-        for host in ["evil.example:8080", "gate.local", "127.0.0.1", "127.0.0.1:81", "127.0.0.1.evil.example:8080", "localhost:x", "", "10.0.0.1:8080"] {
+        for host in [
+            "evil.example:8080",
+            "gate.local",
+            "127.0.0.1",
+            "127.0.0.1:81",
+            "127.0.0.1.evil.example:8080",
+            "localhost:x",
+            "",
+            "10.0.0.1:8080",
+        ] {
             assert_eq!(verdict(host, None), Some(ApiCode::ForeignHost), "{host}");
         }
     }

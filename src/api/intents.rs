@@ -81,7 +81,8 @@ async fn decide(face: &Face, record: NewRecord) -> Result<Vec<u8>, Problem> {
     let shard = usize::try_from(source.partition).ok().and_then(|partition| face.shards.get(partition));
     let shard = shard.ok_or_else(|| Problem::new(ApiCode::Internal, "no shard reads this partition"))?;
     let told = shard.answer(source).await;
-    let told = told.map_err(|_| Problem::new(ApiCode::NotReady, "the intent is in the log and will be decided later: ask again with the same id"))?;
+    let told = told
+        .map_err(|_| Problem::new(ApiCode::NotReady, "the intent is in the log and will be decided later: ask again with the same id"))?;
     let decision = told.outputs.iter().find(|output| output.topic == OutputTopic::Decisions);
     let none = || Problem::new(ApiCode::NoDecision, "the record was applied without a decision; see gate.dead-letter");
     decision.map(|decision| decision.payload.clone()).ok_or_else(none)

@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::health::json_answer;
+use super::limits::Limits;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
-use super::limits::Limits;
 use super::{Face, body, guard, names};
 use crate::log::{LogError, NewRecord, Placed, Topic};
 use crate::wire::{self, TopicNames};
@@ -107,7 +107,11 @@ fn read_record(line: &[u8], topics: &TopicNames) -> Result<NewRecord, Problem> {
 fn positions<'a>(placed: &[Placed], topics: &'a TopicNames) -> BTreeMap<&'a str, BTreeMap<u32, (u64, u64)>> {
     let mut positions: BTreeMap<&str, BTreeMap<u32, (u64, u64)>> = BTreeMap::new();
     for place in placed {
-        let range = positions.entry(names::name_of(topics, place.topic)).or_default().entry(place.partition).or_insert((place.offset, place.offset));
+        let range = positions
+            .entry(names::name_of(topics, place.topic))
+            .or_default()
+            .entry(place.partition)
+            .or_insert((place.offset, place.offset));
         *range = (range.0.min(place.offset), range.1.max(place.offset));
     }
     positions

@@ -144,4 +144,3 @@ impl Write for Impatient {
         self.within(cx, written)
     }
 }
-

@@ -16,12 +16,12 @@ use base64::prelude::BASE64_STANDARD;
 use futures_util::stream;
 use tokio::sync::watch;
 
-use super::{Face, names};
 use super::limits::Share;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
 use super::records::log_problem;
 use super::serve::stopped;
+use super::{Face, names};
 use crate::log::{Extent, StoredRecord, Topic};
 use crate::wire;
 
@@ -142,11 +142,11 @@ impl Reading {
 
     /// A record as a line. The ledger's entries are no text and stand there as base64.
     fn write_record(&self, record: &StoredRecord, lines: &mut Vec<u8>) {
-    let payload = match self.topic {
-        Topic::Ledger => Cow::Owned(BASE64_STANDARD.encode(&record.payload).into_bytes()),
-        Topic::Input(_) | Topic::Output(_) | Topic::Directory | Topic::Audit => Cow::Borrowed(record.payload.as_slice()),
-    };
-    let name = names::name_of(&self.face.names, self.topic);
+        let payload = match self.topic {
+            Topic::Ledger => Cow::Owned(BASE64_STANDARD.encode(&record.payload).into_bytes()),
+            Topic::Input(_) | Topic::Output(_) | Topic::Directory | Topic::Audit => Cow::Borrowed(record.payload.as_slice()),
+        };
+        let name = names::name_of(&self.face.names, self.topic);
         wire::write_any_line(lines, name, self.partition, Some(record.offset), record.ts, record.key.as_deref(), &payload);
-}
+    }
 }

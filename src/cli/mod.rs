@@ -6,6 +6,8 @@
 
 mod client;
 mod exit;
+mod generate;
+mod ledger;
 mod lines;
 mod range;
 mod replay;
@@ -17,7 +19,6 @@ mod tail;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,12 @@ enum Command {
     Run(run::Args),
     /// Replay an event log through a new gate and print what comes out
     Replay(replay::Args),
+    /// Fold a ledger again and prove that it gives what it recorded
+    Verify(ledger::Place),
+    /// Look into a ledger
+    Ledger(ledger::Args),
+    /// Write deterministic, realistic order flow as an event log
+    Generate(generate::Args),
     /// Send an event log to a running daemon
     Send(send::Args),
     /// Print a topic of a running daemon
@@ -48,14 +55,6 @@ enum Command {
     Completions(shell::Args),
     /// Print the man page
     Man,
-}
-
-/// Where the ledger is.
-#[derive(Debug, clap::Args)]
-pub struct DataDir {
-    /// Directory of the embedded log and the snapshots
-    #[arg(long, value_name = "DIR", env = "ORDERGATE_DATA_DIR", hide_env = true)]
-    data_dir: Option<PathBuf>,
 }
 
 /// Reads the arguments, does what they ask, says how it ended.
@@ -84,6 +83,9 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Verify(place) => ledger::run_verify(&place),
+        Command::Ledger(args) => ledger::run(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Config(args) => settings::run(&args),
