@@ -5,6 +5,7 @@
 //! progress where nobody watches, and any decision: commands call what does the work.
 
 mod client;
+mod demo;
 mod exit;
 mod generate;
 mod ledger;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Args),
     /// Replay an event log through a new gate and print what comes out
     Replay(replay::Args),
+    /// Show the gate at work: a daemon, generated orders, decisions explained
+    Demo(demo::Args),
     /// Fold a ledger again and prove that it gives what it recorded
     Verify(ledger::Place),
     /// Look into a ledger
@@ -83,6 +86,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Verify(place) => ledger::run_verify(&place),
         Command::Ledger(args) => ledger::run(&args),
         Command::Generate(args) => generate::run(&args),
