@@ -10,6 +10,7 @@ mod guard;
 mod health;
 mod intents;
 mod limits;
+mod measure;
 mod names;
 mod problem;
 mod query;
@@ -21,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
@@ -93,4 +94,5 @@ fn guarded(routes: Router, hosts: guard::Hosts) -> Router {
         .fallback(guard::unknown_path)
         .method_not_allowed_fallback(guard::unknown_method)
         .layer(from_fn_with_state(hosts, guard::only_this_machine))
+        .layer(from_fn(measure::requests))
 }

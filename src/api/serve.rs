@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Request;
 use hyper::body::Incoming;
+use metrics::gauge;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,11 +25,14 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::ServiceExt;
 
 use super::limits::Limits;
+use crate::telemetry::HTTP_CONNECTIONS;
 
 /// Serves `router` until `stop` says so, then lets the requests under way end.
 pub async fn serve(listener: TcpListener, router: Router, limits: watch::Receiver<Arc<Limits>>, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
+    let name = listener.local_addr().map(|at| at.port().to_string()).unwrap_or_default();
     loop {
+        gauge!(HTTP_CONNECTIONS, "listener" => name.clone()).set(connections.len() as f64);
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
