@@ -9,10 +9,11 @@ pub mod domain;
 pub mod embedded;
 pub mod engine;
 pub mod gate;
+pub mod generate;
 pub mod log;
 pub mod market;
 pub mod risk;
 pub mod snapshot;
 pub mod telemetry;
-pub mod generate;
+
 pub mod wire;
