@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("log", 4),
     ("telemetry", 4),
     ("engine", 5),
+    ("generate", 5),
     ("kafka", 6),
     ("embedded", 6),
     ("simulated", 6),
