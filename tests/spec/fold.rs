@@ -91,7 +91,8 @@ impl Run {
             if !seen.contains(&&emitted.bytes) {
                 seen.push(&emitted.bytes);
                 let value = &emitted.value;
-                let parts = ["account", "client_order_id", "amend_id", "verdict", "approved_qty", "reasons", "equity"].map(|key| value.get(key));
+                let parts =
+                    ["account", "client_order_id", "amend_id", "verdict", "approved_qty", "reasons", "equity"].map(|key| value.get(key));
                 distinct.push(json!(parts).to_string());
             }
         }

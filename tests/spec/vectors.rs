@@ -74,7 +74,8 @@ impl Log {
 
     /// Gains (or loses) an amount by a round trip in a symbol that no vector names.
     fn earn(&mut self, amount: Decimal) {
-        let (bought, sold) = if amount.is_sign_negative() { (Decimal::ONE - amount, Decimal::ONE) } else { (Decimal::ONE, Decimal::ONE + amount) };
+        let (bought, sold) =
+            if amount.is_sign_negative() { (Decimal::ONE - amount, Decimal::ONE) } else { (Decimal::ONE, Decimal::ONE + amount) };
         if !amount.is_zero() {
             self.fill("ROUNDTRIP", Decimal::ONE, bought);
             self.fill("ROUNDTRIP", -Decimal::ONE, sold);
@@ -101,7 +102,10 @@ fn book(vector: &Value) -> Log {
     if !flows.is_zero() {
         log.control(json!({"event": "cash_adjusted", "account": "ACC1", "amount": flows.to_string(), "reason": "vector"}));
     }
-    let paid: Decimal = object(&state["positions"]).iter().map(|(symbol, held)| number(&held["qty"]) * number(&held["avg"]) * multiplier(state, symbol)).sum();
+    let paid: Decimal = object(&state["positions"])
+        .iter()
+        .map(|(symbol, held)| number(&held["qty"]) * number(&held["avg"]) * multiplier(state, symbol))
+        .sum();
     let rise = (peak - start - flows).max(Decimal::ZERO);
     log.earn(rise);
     log.earn(cash + paid - start - flows - rise);
@@ -129,7 +133,8 @@ fn multiplier(state: &Value, symbol: &str) -> Decimal {
 
 fn instruments(log: &mut Log, vector: &Value) {
     let (state, intent) = (&vector["state"], &vector["intent"]);
-    let mut symbols: BTreeSet<String> = ["marks", "sectors", "positions"].iter().flat_map(|name| object(&state[*name])).map(|(symbol, _)| symbol).collect();
+    let mut symbols: BTreeSet<String> =
+        ["marks", "sectors", "positions"].iter().flat_map(|name| object(&state[*name])).map(|(symbol, _)| symbol).collect();
     symbols.extend(["ROUNDTRIP".to_owned(), intent["symbol"].as_str().expect("a symbol").to_owned()]);
     for symbol in symbols {
         let mut definition = json!({"event": "instrument_defined", "symbol": symbol, "sector": state["sectors"].get(&symbol)});
@@ -235,8 +240,10 @@ fn compare_commands(expected: &Value, run: &Run, complaints: &mut Vec<String>) {
         .on("gate.commands")
         .map(|emitted| match emitted.value["event"].as_str() {
             Some("cancel_orders") if emitted.value.get("symbol").is_none() => json!({"cmd": "cancel_all_orders"}),
-            Some(event) => json!({"cmd": event, "symbol": emitted.value["symbol"], "side": emitted.value["side"], "qty": emitted.value["qty"],
-                "reduce_only": emitted.value["reduce_only"]}),
+            Some(event) => {
+                json!({"cmd": event, "symbol": emitted.value["symbol"], "side": emitted.value["side"], "qty": emitted.value["qty"],
+                "reduce_only": emitted.value["reduce_only"]})
+            }
             None => emitted.value.clone(),
         })
         .collect();
