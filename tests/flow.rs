@@ -60,7 +60,10 @@ fn the_sample_is_what_its_plan_gives() {
     let mut sample = Vec::new();
     GzDecoder::new(File::open(SAMPLE).unwrap()).read_to_end(&mut sample).unwrap();
     let first = sample.split(|byte| *byte == b'\n').zip(expected.split(|byte| *byte == b'\n')).position(|(a, b)| a != b);
-    assert!(sample == expected, "the gate decides otherwise from line {first:?} on; if it should: ORDERGATE_BLESS=1 cargo test --test flow");
+    assert!(
+        sample == expected,
+        "the gate decides otherwise from line {first:?} on; if it should: ORDERGATE_BLESS=1 cargo test --test flow"
+    );
 }
 
 #[test]
