@@ -2,6 +2,8 @@
 //!
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
+pub mod api;
+pub mod app;
 pub mod book;
 pub mod cli;
 pub mod config;

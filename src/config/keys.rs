@@ -135,7 +135,7 @@ pub const KEYS: &[Key] = &[
         "Where the snapshots are. Empty: `snapshots` in data_dir. They can be deleted at any time.",
     ),
     whole("snapshot.cache_bytes", 67_108_864, (1_048_576, 68_719_476_736), "bytes", "What the snapshot store may keep in memory."),
-    whole("snapshot.broken_kept_max", 3, (0, 100), "folders", "How many folders of broken snapshots are kept for a look."),
+    whole("snapshot.broken_kept_max", 1, (0, 100), "folders", "How many folders of broken snapshots are kept for a look."),
     text("http.bind", "127.0.0.1:8080", Allowed::Loopback, "Where the API listens."),
     reloads(whole("http.body_bytes_max", 16_777_216, (65_536, 1_073_741_824), "bytes", "The longest request body.")),
     reloads(whole("http.header_bytes_max", 16_384, (8_192, 1_048_576), "bytes", "The longest request head.")),

@@ -114,7 +114,7 @@ impl Layers {
             "a decision's wait ends before its request does",
         );
         let nested = config.snapshot.dir == config.data_dir;
-        self.impossible(nested, "snapshot.dir", "data_dir", "a broken snapshot folder is moved aside, and the log must stay");
+        self.impossible(nested, "snapshot.dir", "data_dir", "snapshots may be deleted at any time, the log never");
         self.same_topics();
     }
 

@@ -92,7 +92,7 @@ fn refuses_combinations_that_are_impossible() {
             "http.line_bytes_max = 100000 (file): impossible with http.body_bytes_max = 65536: a line fits into a body",
             "http.decision_timeout_ms = 40000 (file): impossible with http.decision_timeout_ms_max = 30000: the default is within the maximum",
             "http.decision_timeout_ms_max = 30000 (default): impossible with http.request_timeout_ms = 1000: a decision's wait ends before its request does",
-            "snapshot.dir = \"data\" (file): impossible with data_dir = \"data\": a broken snapshot folder is moved aside, and the log must stay",
+            "snapshot.dir = \"data\" (file): impossible with data_dir = \"data\": snapshots may be deleted at any time, the log never",
             "topics.ledger = \"orders.intents\" (file): impossible with topics.intents = \"orders.intents\": two topics cannot share a name",
         ]
     );

@@ -23,7 +23,15 @@ macro_rules! words {
             /// Reads the wire's word.
             #[must_use]
             pub fn parse(word: &str) -> Option<Self> {
-                match word { $($text => Some(Self::$variant),)+ _ => None }
+                Self::from_bytes(word.as_bytes())
+            }
+
+            /// Reads the wire's word from bytes.
+            #[must_use]
+            #[inline]
+            pub fn from_bytes(word: &[u8]) -> Option<Self> {
+                $(if word == $text.as_bytes() { return Some(Self::$variant); })+
+                None
             }
         }
     };
@@ -172,6 +180,9 @@ words! {
 macro_rules! spelled {
     ($name:ty { $($variant:ident = $text:literal,)+ }) => {
         impl $name {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
             /// The wire's word.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -181,7 +192,15 @@ macro_rules! spelled {
             /// Reads the wire's word.
             #[must_use]
             pub fn parse(word: &str) -> Option<Self> {
-                match word { $($text => Some(Self::$variant),)+ _ => None }
+                Self::from_bytes(word.as_bytes())
+            }
+
+            /// Reads the wire's word from bytes.
+            #[must_use]
+            #[inline]
+            pub fn from_bytes(word: &[u8]) -> Option<Self> {
+                $(if word == $text.as_bytes() { return Some(Self::$variant); })+
+                None
             }
         }
     };

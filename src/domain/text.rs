@@ -22,12 +22,13 @@ impl<const N: usize, const SLASH: bool> Text<N, SLASH> {
         if text.is_empty() || text.len() > N {
             return None;
         }
-        let legal = |b: &u8| LEGAL[usize::from(*b)] || (SLASH && *b == b'/');
-        if !text.iter().all(legal) {
-            return None;
-        }
         let mut bytes = [0; N];
-        bytes[..text.len()].copy_from_slice(text);
+        for (place, b) in bytes.iter_mut().zip(text) {
+            if !(LEGAL[usize::from(*b)] || (SLASH && *b == b'/')) {
+                return None;
+            }
+            *place = *b;
+        }
         let len = u8::try_from(text.len()).ok()?;
         Some(Self { bytes, len })
     }

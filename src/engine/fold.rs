@@ -241,13 +241,19 @@ impl Fold {
     /// A hash of the gate's whole state. Costs as much as writing it.
     #[must_use]
     pub fn state_hash(&self) -> Hash {
-        let mut hasher = blake3::Hasher::new();
-        hash_value(&mut hasher, self.gate.shared());
-        for account in self.gate.accounts() {
-            hash_value(&mut hasher, account);
-        }
-        *hasher.finalize().as_bytes()
+        state_hash(&self.gate)
     }
+}
+
+/// A hash of a gate's whole state. Costs as much as writing it.
+#[must_use]
+pub fn state_hash(gate: &Gate) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hash_value(&mut hasher, gate.shared());
+    for account in gate.accounts() {
+        hash_value(&mut hasher, account);
+    }
+    *hasher.finalize().as_bytes()
 }
 
 fn hash_value<T: serde::Serialize>(hasher: &mut blake3::Hasher, value: &T) {

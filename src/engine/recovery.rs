@@ -122,6 +122,21 @@ impl Repair {
     }
 }
 
+/// What contradicts our reading of the ledger may be a newer owner's work: then the ledger says so.
+///
+/// # Errors
+/// The ledger cannot be read on.
+pub fn unless_deposed<L: ShardLog>(log: &mut L, replica: &mut Replica, trouble: Trouble) -> Result<Trouble, Trouble> {
+    let ours = replica.sequence.term;
+    match trouble {
+        Trouble::OutputAhead { .. } | Trouble::OutputDiffers { .. } => while replica.read_on(log)? > 0 {},
+        Trouble::Log(_) | Trouble::Deposed { .. } | Trouble::Hole { .. } | Trouble::AppendOrder { .. } | Trouble::PublishOrder(_) => {}
+        Trouble::Fold(_) | Trouble::Frame(_) | Trouble::OutputLost { .. } | Trouble::InputDiffers { .. } => {}
+    }
+    let term = replica.sequence.term;
+    Ok(if term == ours { trouble } else { Trouble::Deposed { term } })
+}
+
 /// Holds the last record applied from each input against what stands there now.
 ///
 /// # Errors

@@ -332,8 +332,10 @@ impl<L: ShardLog> Shard<L> {
     /// Publishes what the ledger holds and the output topics lack, then takes up the inputs.
     fn repair(&mut self, wait: Duration) -> Result<(), Trouble> {
         let (Stage::Repairing(repair), Some(replica)) = (&mut self.stage, &mut self.replica) else { return Ok(()) };
-        if !repair.advance(&mut self.log, replica, self.options.planted)? {
-            return Ok(());
+        match repair.advance(&mut self.log, replica, self.options.planted) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(trouble) => return Err(recovery::unless_deposed(&mut self.log, replica, trouble)?),
         }
         if !repair.is_done() {
             let mut events = Vec::new();

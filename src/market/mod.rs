@@ -4,7 +4,6 @@
 
 pub mod bars;
 pub mod calendar;
-pub mod correlations;
 pub mod extremes;
 pub mod mark;
 pub mod symbol;

@@ -9,6 +9,9 @@ use crate::domain::Rule;
 use crate::market::bars::{Bars, correlation};
 use crate::market::symbol::SymbolState;
 
+/// More pairs than these are forgotten together.
+const PAIRS_MAX: usize = 1 << 20;
+
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
     key: (RuleIx, SymbolIx, SymbolIx),
@@ -46,6 +49,9 @@ impl Correlations {
         match self.pairs.find_mut(hash, |known| known.key == key) {
             Some(known) => *known = fresh,
             None => {
+                if self.pairs.len() >= PAIRS_MAX {
+                    self.pairs.clear();
+                }
                 self.pairs.insert_unique(hash, fresh, |known| hash_of(known.key));
             }
         }

@@ -1,119 +1,145 @@
-//! Loading one snapshot: groups are read in order on one thread, opened, summed and decoded on as many as the machine has.
+//! Loading one snapshot: groups are read in order on one thread, opened, covered by the deltas, summed and decoded on as many as the
+//! machine has.
 //!
-//! Invariant: what is given is exactly what was written, or nothing: every blob's checksum, the manifest's references and the sum
-//! over all accounts have been held against each other. Deliberately absent: what an account is.
+//! Invariant: what is given is exactly what was written, or nothing: every blob's checksum, the manifest's references, every place
+//! and the sum over all accounts have been held against each other. Deliberately absent: what an account is.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sled::IVec;
 
 use super::aside::guarded;
 use super::store::{Store, StoreError};
-use crate::wire::snapshot::{AccountsHash, BlobKind, DecodeError, Manifest, decode_group, open};
+use crate::wire::snapshot::{AccountsHash, BlobKind, BlobRef, DecodeError, Manifest, accounts_in};
 
 /// Groups that are read ahead of their decoding.
-const AHEAD: usize = 32;
+const AHEAD: usize = 4;
+
+/// The accounts of a snapshot, in order of their places.
+pub(super) struct Accounts<T> {
+    /// Decoded.
+    pub(super) accounts: Vec<T>,
+    /// The hash of each.
+    pub(super) hashes: Vec<AccountsHash>,
+}
 
 /// Accounts as they come, put in order.
 struct Assembly<T> {
-    accounts: Vec<T>,
-    next: usize,
-    early: BTreeMap<usize, Vec<T>>,
-    sum: AccountsHash,
+    done: Accounts<T>,
+    next: u32,
+    early: BTreeMap<u32, Accounts<T>>,
     failed: Option<StoreError>,
 }
+
+type Deltas = BTreeMap<u32, (u16, Vec<u8>)>;
 
 /// All accounts of a snapshot, each decoded by `decode` from its bytes and the version that wrote them.
 pub(super) fn accounts<T: Send>(
     store: &Store,
-    shard: u32,
     manifest: &Manifest,
     decode: impl Fn(u16, &[u8]) -> Result<T, DecodeError> + Sync,
-) -> Result<Vec<T>, StoreError> {
-    let assembly = Mutex::new(Assembly {
-        accounts: Vec::with_capacity(manifest.accounts as usize),
-        next: 0,
-        early: BTreeMap::new(),
-        sum: AccountsHash::default(),
-        failed: None,
-    });
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let (sender, receiver) = sync_channel::<(usize, IVec)>(AHEAD);
+) -> Result<Accounts<T>, StoreError> {
+    let deltas = store.deltas(manifest)?;
+    let mut done = grouped(store, manifest, &deltas, &decode)?;
+    for (place, (version, account)) in deltas.range(manifest.grouped..) {
+        if *place as usize != done.accounts.len() {
+            return Err(StoreError::Hole { place: *place, count: manifest.grouped });
+        }
+        done.hashes.push(AccountsHash::of(*place, account));
+        done.accounts.push(decode(*version, account).map_err(|error| StoreError::Blob { what: format!("account {place}"), error })?);
+    }
+    let mut sum = AccountsHash::default();
+    done.hashes.iter().for_each(|hash| sum.plus(*hash));
+    let whole = done.accounts.len() == manifest.accounts as usize && sum.to_bytes() == manifest.accounts_hash;
+    if whole { Ok(done) } else { Err(StoreError::AccountsHash) }
+}
+
+fn grouped<T: Send>(
+    store: &Store,
+    manifest: &Manifest,
+    deltas: &Deltas,
+    decode: &(impl Fn(u16, &[u8]) -> Result<T, DecodeError> + Sync),
+) -> Result<Accounts<T>, StoreError> {
+    let count = manifest.accounts as usize;
+    let done = Accounts { accounts: Vec::with_capacity(count), hashes: Vec::with_capacity(count) };
+    let assembly = Mutex::new(Assembly { done, next: 0, early: BTreeMap::new(), failed: None });
+    let (sender, receiver) = sync_channel::<(BlobRef, IVec)>(AHEAD);
     let receiver = Mutex::new(receiver);
     std::thread::scope(|scope| {
         let sender = sender;
-        let (receiver, assembly, decode) = (&receiver, &assembly, &decode);
-        for _ in 0..workers {
-            scope.spawn(move || {
-                while let Some((group, blob)) = next_of(receiver) {
-                    let first = u32::try_from(group).unwrap_or(u32::MAX).saturating_mul(manifest.accounts_per_group);
-                    let decoded = guarded(|| group_accounts(shard, group, first, &blob, decode));
-                    place(&mut assembly.lock().unwrap_or_else(PoisonError::into_inner), group, decoded);
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((named, blob)) = next_of(&receiver) {
+                    let first = named.part.saturating_mul(manifest.accounts_per_group);
+                    let decoded = guarded(|| group(store, named, first, &blob, deltas, decode));
+                    locked(&assembly).place(named.part, decoded);
                 }
             });
         }
-        for (group, named) in manifest.groups.iter().enumerate() {
-            let read = store.group(group, *named);
-            let mut state = assembly.lock().unwrap_or_else(PoisonError::into_inner);
-            match read {
-                Ok(_) if state.failed.is_some() => break,
+        for named in &manifest.groups {
+            match store.blob(BlobKind::Accounts, *named) {
                 Ok(blob) => {
-                    drop(state);
-                    if sender.send((group, blob)).is_err() {
+                    if locked(&assembly).failed.is_some() || sender.send((*named, blob)).is_err() {
                         break;
                     }
                 }
                 Err(error) => {
-                    state.failed = Some(error);
+                    locked(&assembly).failed = Some(error);
                     break;
                 }
             }
         }
     });
-    let done = assembly.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = done.failed {
-        return Err(error);
-    }
-    let whole = done.accounts.len() == manifest.accounts as usize && done.sum.to_bytes() == manifest.accounts_hash;
-    if whole { Ok(done.accounts) } else { Err(StoreError::AccountsHash) }
+    let assembly = assembly.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assembly.failed.map_or(Ok(assembly.done), Err)
 }
 
-fn next_of(receiver: &Mutex<Receiver<(usize, IVec)>>) -> Option<(usize, IVec)> {
-    receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn group_accounts<T>(
-    shard: u32,
-    group: usize,
+fn next_of(receiver: &Mutex<Receiver<(BlobRef, IVec)>>) -> Option<(BlobRef, IVec)> {
+    locked(receiver).recv().ok()
+}
+
+fn group<T>(
+    store: &Store,
+    named: BlobRef,
     first: u32,
     blob: &[u8],
+    deltas: &Deltas,
     decode: impl Fn(u16, &[u8]) -> Result<T, DecodeError>,
-) -> Result<(Vec<T>, AccountsHash), StoreError> {
-    let blob_error = |error| StoreError::Blob { what: format!("group {group}"), error };
-    let opened = open(BlobKind::Accounts, shard, blob).map_err(blob_error)?;
-    let mut sum = AccountsHash::default();
-    let mut accounts = Vec::new();
-    for (place, bytes) in (first..).zip(decode_group(opened.payload).map_err(blob_error)?) {
-        sum.add(place, bytes);
-        accounts.push(decode(opened.version, bytes).map_err(blob_error)?);
+) -> Result<Accounts<T>, StoreError> {
+    let blob_error = |error| StoreError::Blob { what: format!("group {}", named.part), error };
+    let opened = store.opened(BlobKind::Accounts, named, blob)?;
+    let inside = accounts_in(opened.payload).map_err(blob_error)?;
+    let mut done = Accounts { accounts: Vec::with_capacity(inside.len()), hashes: Vec::with_capacity(inside.len()) };
+    for (due, (place, account)) in (first..).zip(inside) {
+        if place != due {
+            return Err(StoreError::Hole { place, count: due });
+        }
+        let (version, account) = match deltas.get(&place) {
+            Some((version, account)) => (*version, account.as_slice()),
+            None => (opened.version, account),
+        };
+        done.hashes.push(AccountsHash::of(place, account));
+        done.accounts.push(decode(version, account).map_err(blob_error)?);
     }
-    Ok((accounts, sum))
+    Ok(done)
 }
 
-fn place<T>(assembly: &mut Assembly<T>, group: usize, decoded: Result<(Vec<T>, AccountsHash), StoreError>) {
-    let (accounts, sum) = match decoded {
-        Ok(decoded) => decoded,
-        Err(error) => {
-            assembly.failed.get_or_insert(error);
-            return;
+impl<T> Assembly<T> {
+    fn place(&mut self, group: u32, decoded: Result<Accounts<T>, StoreError>) {
+        match decoded {
+            Ok(decoded) => drop(self.early.insert(group, decoded)),
+            Err(error) => drop(self.failed.get_or_insert(error)),
         }
-    };
-    assembly.sum.merge(sum);
-    assembly.early.insert(group, accounts);
-    while let Some(mut accounts) = assembly.early.remove(&assembly.next) {
-        assembly.accounts.append(&mut accounts);
-        assembly.next += 1;
+        while let Some(mut decoded) = self.early.remove(&self.next) {
+            self.done.accounts.append(&mut decoded.accounts);
+            self.done.hashes.append(&mut decoded.hashes);
+            self.next += 1;
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::load;
-use super::store::{Job, Store};
+use super::store::Store;
+use super::write::Job;
 use crate::wire::snapshot::{Stamp, VERSION, decode_value, encode_value};
 
 /// Shaped and sized as a book is: some 700 bytes encoded.
@@ -75,7 +76,7 @@ fn a_million_accounts() {
     });
     let newest = store.generations().last().unwrap().manifest.clone();
     timed("load: read, check, sum, decode", &mut || {
-        let loaded = load::accounts(&store, 0, &newest, |_, bytes| decode_value::<Synthetic>(VERSION, bytes)).unwrap();
+        let loaded = load::accounts(&store, &newest, |_, bytes| decode_value::<Synthetic>(VERSION, bytes)).unwrap().accounts;
         assert_eq!(loaded.len(), accounts as usize);
         assert_eq!(loaded[7], synthetic(7, 1));
         0

@@ -7,6 +7,7 @@
 mod aside;
 mod load;
 mod store;
+mod write;
 mod writer;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::engine::{Loaded, Offer, SnapshotStore};
 
@@ -27,6 +28,8 @@ pub use store::{ACCOUNTS_PER_GROUP, GENERATIONS, StoreError};
 
 use writer::{Request, Writer};
 
+/// How long a load is waited for: many times what the biggest state takes, and less than for ever.
+const LOAD_PATIENCE: Duration = Duration::from_secs(300);
 /// How long the end waits for a snapshot that is being written.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
@@ -93,10 +96,18 @@ impl SledSnapshots {
         Ok(Self { requests: Some(requests), ended, shared })
     }
 
-    fn ask(&self, request: impl FnOnce(SyncSender<Option<Loaded>>) -> Request) -> Option<Loaded> {
+    fn ask(&mut self, request: impl FnOnce(SyncSender<Option<Loaded>>) -> Request) -> Option<Loaded> {
         let (answer, answered) = sync_channel(1);
         self.requests.as_ref()?.send(request(answer)).ok()?;
-        answered.recv().ok().flatten()
+        match answered.recv_timeout(LOAD_PATIENCE) {
+            Ok(loaded) => loaded,
+            Err(_) => {
+                error!("the snapshot store does not answer; the state is folded from the ledger, and no snapshots are taken");
+                self.requests = None;
+                self.shared.state().off = true;
+                None
+            }
+        }
     }
 }
 

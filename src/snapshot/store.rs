@@ -1,4 +1,4 @@
-//! The sled store of one shard's snapshots: groups of encoded accounts, the shared part, manifests.
+//! The sled store of one shard's snapshots: groups of encoded accounts, deltas over them, the shared part, manifests.
 //!
 //! Invariant: a snapshot exists when its manifest does, and the manifest comes last, in one batch with the removal of the snapshot
 //! that it retires; at most [`GENERATIONS`] exist. Every blob that a manifest names is never changed and is removed only with the
@@ -12,20 +12,17 @@ use sled::{Batch, Db, IVec};
 use thiserror::Error;
 
 use crate::wire::snapshot::{
-    AccountsHash, BlobKind, BlobRef, DecodeError, EncodeError, Manifest, Stamp, VERSION, checksum_of, decode_group, decode_value,
-    encode_group, encode_value, open, seal,
+    AccountsHash, BlobKind, BlobRef, DecodeError, EncodeError, Manifest, Opened, Stamp, accounts_in, checksum_of, decode_value, open,
 };
 
 /// How many snapshots are kept.
 pub const GENERATIONS: usize = 2;
-/// How many accounts share a blob: a touched account rewrites this many, and a whole state of a million is 15,625 blobs.
-pub const ACCOUNTS_PER_GROUP: u32 = 64;
+/// How many accounts share a blob: with 20 positions each, half a megabyte to one.
+pub const ACCOUNTS_PER_GROUP: u32 = 512;
+/// This key is there while blobs may be that no manifest names.
+pub(super) const UNSWEPT: &[u8] = b"u";
 /// How long a folder's lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-/// This key is there while blobs may be that no manifest names.
-const UNSWEPT: &[u8] = b"u";
-/// Blobs are written in batches of about this much.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// Why a store cannot be read or written.
 #[derive(Debug, Error)]
@@ -61,6 +58,12 @@ pub enum StoreError {
         /// The number of accounts before it.
         count: u32,
     },
+    /// A snapshot of another version is not built upon.
+    #[error("a snapshot of version {version} is followed by a whole one only")]
+    OtherVersion {
+        /// Its version.
+        version: u16,
+    },
     /// Something cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -91,30 +94,15 @@ impl StoreError {
     }
 }
 
-/// A snapshot to write. Everything is encoded already.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// Where it stands.
-    pub stamp: Stamp,
-    /// What must be known beside the state.
-    pub standing: Vec<u8>,
-    /// The shared part.
-    pub shared: Vec<u8>,
-    /// How many accounts there are.
-    pub accounts: u32,
-    /// The accounts that changed since the last job, by place.
-    pub touched: BTreeMap<u32, Vec<u8>>,
-    /// `touched` is all of them, and nothing stored is built upon.
-    pub whole: bool,
-}
-
 /// The store.
 #[derive(Debug)]
 pub struct Store {
-    db: Db,
-    shard: u32,
+    pub(super) db: Db,
+    pub(super) shard: u32,
     /// Oldest first.
-    generations: Vec<Generation>,
+    pub(super) generations: Vec<Generation>,
+    /// Of each account of the newest generation, once they are known.
+    pub(super) hashes: Option<Vec<AccountsHash>>,
     doubt: Option<StoreError>,
 }
 
@@ -133,7 +121,7 @@ impl Store {
     /// Opens or creates a store and reads its manifests. Those that are not whole are left out; see [`Store::take_doubt`].
     pub fn open(dir: &Path, shard: u32, cache_bytes: u64) -> Result<Self, StoreError> {
         let db = open_db(&sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None))?;
-        let mut store = Self { db, shard, generations: Vec::new(), doubt: None };
+        let mut store = Self { db, shard, generations: Vec::new(), hashes: None, doubt: None };
         for entry in store.db.scan_prefix(b"m") {
             let (key, blob) = entry?;
             match generation(shard, number_in(&key), &blob) {
@@ -165,67 +153,44 @@ impl Store {
         &self.db
     }
 
-    /// The blob of a group that a manifest names.
-    pub fn group(&self, group: usize, named: BlobRef) -> Result<IVec, StoreError> {
-        self.named(&group_key(group, named.number), named, || format!("group {group} of snapshot {}", named.number))
+    /// A blob that a manifest names, as it lies there.
+    pub(super) fn blob(&self, kind: BlobKind, named: BlobRef) -> Result<IVec, StoreError> {
+        let blob = self.db.get(blob_key(kind, named.number, named.part))?;
+        let blob = blob.filter(|blob| checksum_of(blob) == named.checksum && blob.len() == named.bytes as usize);
+        blob.ok_or_else(|| StoreError::Missing { what: what(kind, named) })
+    }
+
+    /// Opens a blob that a manifest names.
+    pub(super) fn opened<'a>(&self, kind: BlobKind, named: BlobRef, blob: &'a [u8]) -> Result<Opened<'a>, StoreError> {
+        open(kind, self.shard, blob).map_err(|error| StoreError::Blob { what: what(kind, named), error })
     }
 
     /// The shared part of a snapshot, with the version of its encoding.
     pub fn shared(&self, manifest: &Manifest) -> Result<(u16, Vec<u8>), StoreError> {
-        let what = || format!("shared part of snapshot {}", manifest.number);
-        let blob = self.named(&shared_key(manifest.shared.number), manifest.shared, what)?;
-        let opened = open(BlobKind::Shared, self.shard, &blob).map_err(|error| StoreError::Blob { what: what(), error })?;
+        let blob = self.blob(BlobKind::Shared, manifest.shared)?;
+        let opened = self.opened(BlobKind::Shared, manifest.shared, &blob)?;
         Ok((opened.version, opened.payload.to_vec()))
     }
 
-    fn named(&self, key: &[u8], named: BlobRef, what: impl Fn() -> String) -> Result<IVec, StoreError> {
-        let blob = self.db.get(key)?.ok_or_else(|| StoreError::Missing { what: what() })?;
-        if checksum_of(&blob) == named.checksum { Ok(blob) } else { Err(StoreError::Missing { what: what() }) }
-    }
-
-    /// Writes a snapshot and makes it the newest. Gives the bytes written.
-    pub fn write(&mut self, job: &Job) -> Result<u64, StoreError> {
-        let number = self.generations.last().map_or(1, |last| last.manifest.number + 1);
-        let base = if job.whole { None } else { self.generations.last().map(|last| last.manifest.clone()) };
-        self.db.insert(UNSWEPT, &[])?;
-        let mut writing = Writing { store: self, number, stamp: job.stamp, batch: Batch::default(), pending: 0, written: 0 };
-        let (groups, accounts_hash) = writing.groups(job, base)?;
-        let shared = writing.put(&shared_key(number), BlobKind::Shared, &job.shared)?;
-        writing.send()?;
-        let written = writing.written;
-        let manifest = Manifest {
-            number,
-            accounts: job.accounts,
-            accounts_per_group: ACCOUNTS_PER_GROUP,
-            groups,
-            shared,
-            accounts_hash: accounts_hash.to_bytes(),
-            standing: job.standing.clone(),
-        };
-        let blob = seal(BlobKind::Manifest, &job.stamp, &encode_value(&manifest)?);
-        let written = written + blob.len() as u64;
-        let mut batch = Batch::default();
-        batch.insert(manifest_key(number).to_vec(), blob);
-        batch.remove(UNSWEPT);
-        let newest = Generation { version: VERSION, stamp: job.stamp, manifest };
-        let retired = (self.generations.len() + 1).saturating_sub(GENERATIONS);
-        let nexts = self.generations.iter().skip(1).chain(std::iter::once(&newest));
-        for (old, next) in self.generations.iter().zip(nexts).take(retired) {
-            retire(&old.manifest, &next.manifest, &mut batch);
+    /// The accounts of a snapshot's deltas, the latest of each, with the version of its encoding.
+    pub(super) fn deltas(&self, manifest: &Manifest) -> Result<BTreeMap<u32, (u16, Vec<u8>)>, StoreError> {
+        let mut accounts = BTreeMap::new();
+        for named in &manifest.deltas {
+            let blob = self.blob(BlobKind::Delta, *named)?;
+            let opened = self.opened(BlobKind::Delta, *named, &blob)?;
+            let inside = accounts_in(opened.payload).map_err(|error| StoreError::Blob { what: what(BlobKind::Delta, *named), error })?;
+            accounts.extend(inside.into_iter().map(|(place, account)| (place, (opened.version, account.to_vec()))));
         }
-        self.db.flush()?;
-        self.db.apply_batch(batch)?;
-        self.db.flush()?;
-        self.generations.drain(..retired);
-        self.generations.push(newest);
-        Ok(written)
+        Ok(accounts)
     }
 
-    /// Forgets the newest snapshot. Its blobs go with the next sweep.
+    /// Forgets the newest snapshot and what only it names.
     pub fn drop_newest(&mut self) -> Result<(), StoreError> {
         if let Some(newest) = self.generations.pop() {
-            self.db.insert(UNSWEPT, &[])?;
-            self.db.remove(manifest_key(newest.manifest.number))?;
+            let mut batch = Batch::default();
+            retire(&newest.manifest, self.generations.last().map(|older| &older.manifest), &mut batch);
+            self.hashes = None;
+            self.db.apply_batch(batch)?;
             self.db.flush()?;
         }
         Ok(())
@@ -233,20 +198,13 @@ impl Store {
 
     /// Removes blobs that no manifest names: of a write that was cut off.
     fn sweep(&self) -> Result<(), StoreError> {
-        let mut named = BTreeSet::new();
-        for Generation { manifest, .. } in &self.generations {
-            named.insert(shared_key(manifest.shared.number).to_vec());
-            named.extend(manifest.groups.iter().enumerate().map(|(group, blob)| group_key(group, blob.number).to_vec()));
-        }
-        for prefix in [b"g", b"s"] {
-            for key in self.db.scan_prefix(prefix).keys() {
-                let key = key?;
-                if !named.contains(key.as_ref()) {
-                    self.db.remove(&key)?;
-                }
+        let named: BTreeSet<Vec<u8>> = self.generations.iter().flat_map(|generation| keys_of(&generation.manifest)).collect();
+        for key in self.db.iter().keys() {
+            let key = key?;
+            if !named.contains(key.as_ref()) {
+                self.db.remove(&key)?;
             }
         }
-        self.db.remove(UNSWEPT)?;
         Ok(())
     }
 }
@@ -267,122 +225,53 @@ fn generation(shard: u32, number: u64, blob: &[u8]) -> Result<Generation, StoreE
     let blob_error = |error| StoreError::Blob { what: what(), error };
     let opened = open(BlobKind::Manifest, shard, blob).map_err(blob_error)?;
     let manifest: Manifest = decode_value(opened.version, opened.payload).map_err(blob_error)?;
-    let groups = manifest.accounts.div_ceil(ACCOUNTS_PER_GROUP) as usize;
-    let fits = manifest.number == number && manifest.groups.len() == groups && manifest.accounts_per_group == ACCOUNTS_PER_GROUP;
+    let groups = manifest.grouped.div_ceil(ACCOUNTS_PER_GROUP) as usize;
+    let fits = manifest.number == number
+        && manifest.accounts_per_group == ACCOUNTS_PER_GROUP
+        && manifest.groups.len() == groups
+        && manifest.grouped <= manifest.accounts;
     if !fits {
         return Err(StoreError::Missing { what: what() });
     }
     Ok(Generation { version: opened.version, stamp: opened.stamp, manifest })
 }
 
-/// A snapshot in the making.
-struct Writing<'a> {
-    store: &'a Store,
-    number: u64,
-    stamp: Stamp,
-    batch: Batch,
-    pending: usize,
-    written: u64,
-}
-
-impl Writing<'_> {
-    /// Writes the groups that changed; gives all groups, and the sum over all accounts.
-    fn groups(&mut self, job: &Job, base: Option<Manifest>) -> Result<(Vec<BlobRef>, AccountsHash), StoreError> {
-        let (mut groups, mut count, mut sum) = match base {
-            Some(base) => (base.groups, base.accounts, AccountsHash::from_bytes(&base.accounts_hash)),
-            None => (Vec::new(), 0, AccountsHash::default()),
-        };
-        let mut touched = job.touched.iter().peekable();
-        while let Some((place, _)) = touched.peek() {
-            let group = (**place / ACCOUNTS_PER_GROUP) as usize;
-            let first = **place - **place % ACCOUNTS_PER_GROUP;
-            let old = groups.get(group).map(|named| self.store.group(group, *named)).transpose()?;
-            let mut accounts = match &old {
-                Some(blob) => self.accounts_of(group, blob)?,
-                None => Vec::new(),
-            };
-            while let Some((place, account)) = touched.next_if(|(place, _)| **place / ACCOUNTS_PER_GROUP == first / ACCOUNTS_PER_GROUP) {
-                let index = (*place - first) as usize;
-                if let Some(old) = accounts.get_mut(index) {
-                    sum.remove(*place, old);
-                    *old = account;
-                } else if *place == count {
-                    accounts.push(account);
-                    count += 1;
-                } else {
-                    return Err(StoreError::Hole { place: *place, count });
-                }
-                sum.add(*place, account);
-            }
-            let payload = encode_group(&accounts)?;
-            let named = self.put(&group_key(group, self.number), BlobKind::Accounts, &payload)?;
-            match groups.get_mut(group) {
-                Some(place) => *place = named,
-                None => groups.push(named),
-            }
-        }
-        if count == job.accounts { Ok((groups, sum)) } else { Err(StoreError::Hole { place: job.accounts, count }) }
-    }
-
-    fn accounts_of<'b>(&self, group: usize, blob: &'b [u8]) -> Result<Vec<&'b [u8]>, StoreError> {
-        let blob_error = |error| StoreError::Blob { what: format!("group {group}"), error };
-        let opened = open(BlobKind::Accounts, self.store.shard, blob).map_err(blob_error)?;
-        decode_group(opened.payload).map_err(blob_error)
-    }
-
-    fn put(&mut self, key: &[u8], kind: BlobKind, payload: &[u8]) -> Result<BlobRef, StoreError> {
-        let blob = seal(kind, &self.stamp, payload);
-        let named = BlobRef { number: self.number, checksum: checksum_of(&blob) };
-        self.pending += blob.len();
-        self.written += blob.len() as u64;
-        self.batch.insert(key.to_vec(), blob);
-        if self.pending >= BATCH_BYTES {
-            self.send()?;
-        }
-        Ok(named)
-    }
-
-    fn send(&mut self) -> Result<(), StoreError> {
-        self.pending = 0;
-        self.store.db.apply_batch(std::mem::take(&mut self.batch))?;
-        Ok(())
+/// Removes a snapshot, but for what its neighbour names too. No other one can name it: blobs are inherited from one to the next.
+pub(super) fn retire(going: &Manifest, neighbour: Option<&Manifest>, batch: &mut Batch) {
+    let kept: BTreeSet<Vec<u8>> = neighbour.into_iter().flat_map(keys_of).collect();
+    for key in keys_of(going).filter(|key| !kept.contains(key)) {
+        batch.remove(key);
     }
 }
 
-/// Removes the oldest snapshot: what the next one does not name either. A blob is named by neighbours only.
-fn retire(old: &Manifest, next: &Manifest, batch: &mut Batch) {
-    batch.remove(manifest_key(old.number).to_vec());
-    if old.shared != next.shared {
-        batch.remove(shared_key(old.shared.number).to_vec());
-    }
-    for (group, named) in old.groups.iter().enumerate() {
-        if next.groups.get(group) != Some(named) {
-            batch.remove(group_key(group, named.number).to_vec());
-        }
-    }
+/// The keys of everything that belongs to a snapshot.
+fn keys_of(manifest: &Manifest) -> impl Iterator<Item = Vec<u8>> {
+    let of = |kind| move |named: &BlobRef| blob_key(kind, named.number, named.part);
+    let own = [blob_key(BlobKind::Manifest, manifest.number, 0), of(BlobKind::Shared)(&manifest.shared)];
+    own.into_iter().chain(manifest.groups.iter().map(of(BlobKind::Accounts))).chain(manifest.deltas.iter().map(of(BlobKind::Delta)))
 }
 
-fn manifest_key(number: u64) -> [u8; 9] {
-    keyed(b'm', number)
-}
-
-fn shared_key(number: u64) -> [u8; 9] {
-    keyed(b's', number)
-}
-
-fn keyed(kind: u8, number: u64) -> [u8; 9] {
-    let mut key = [kind; 9];
-    key[1..].copy_from_slice(&number.to_be_bytes());
-    key
-}
-
-fn group_key(group: usize, number: u64) -> [u8; 17] {
-    let mut key = [b'g'; 17];
-    key[1..9].copy_from_slice(&(group as u64).to_be_bytes());
-    key[9..].copy_from_slice(&number.to_be_bytes());
-    key
+/// A blob's key: its kind, its part, the snapshot that wrote it. Groups lie in the order in which they are loaded.
+pub(super) fn blob_key(kind: BlobKind, number: u64, part: u32) -> Vec<u8> {
+    let letter = match kind {
+        BlobKind::Manifest => b'm',
+        BlobKind::Shared => b's',
+        BlobKind::Accounts => b'g',
+        BlobKind::Delta => b'd',
+    };
+    [[letter].as_slice(), &part.to_be_bytes(), &number.to_be_bytes()].concat()
 }
 
 fn number_in(key: &[u8]) -> u64 {
     key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number))
+}
+
+fn what(kind: BlobKind, named: BlobRef) -> String {
+    let kind = match kind {
+        BlobKind::Manifest => "manifest",
+        BlobKind::Shared => "shared part",
+        BlobKind::Accounts => "group",
+        BlobKind::Delta => "delta",
+    };
+    format!("{kind} {} of snapshot {}", named.part, named.number)
 }

@@ -14,11 +14,14 @@ use tracing::{error, info, warn};
 
 use super::aside::{guarded, move_aside};
 use super::load;
-use super::store::{Generation, Job, Store, StoreError};
+use super::store::{Generation, Store, StoreError};
+use super::write::Job;
 use super::{Options, Shared};
 use crate::engine::{Loaded, Offer, Standing};
 use crate::telemetry::{SNAPSHOT_BYTES, SNAPSHOT_SECONDS, SNAPSHOTS, SNAPSHOTS_BROKEN};
-use crate::wire::snapshot::{EncodeError, Stamp, decode_account, decode_shared, decode_value, encode_account, encode_shared, encode_value};
+use crate::wire::snapshot::{
+    EncodeError, Stamp, VERSION, decode_account, decode_shared, decode_value, encode_account, encode_shared, encode_value,
+};
 
 /// The first pause after a failed write; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -73,7 +76,7 @@ impl Writer {
             match read {
                 Ok(whole) => {
                     info!(snapshot = number, accounts = whole.accounts.len(), n = whole.standing.n, "snapshot loaded");
-                    loaded = Some(whole);
+                    loaded = Some((whole, generation.version));
                     break;
                 }
                 Err(error) => {
@@ -84,9 +87,9 @@ impl Writer {
         }
         match &doubt {
             Some(doubt) => self.give_up_on(doubt),
-            None => self.shared.state().wants_whole = loaded.is_none(),
+            None => self.shared.state().wants_whole = loaded.as_ref().is_none_or(|(_, version)| *version != VERSION),
         }
-        loaded
+        loaded.map(|(whole, _)| whole)
     }
 
     /// The newest snapshot contradicts the ledger: the next older one, if any, is given, and the newest is forgotten.
@@ -102,8 +105,8 @@ impl Writer {
         None
     }
 
-    fn read(&self, generation: &Generation) -> Result<Loaded, StoreError> {
-        let Some(store) = &self.store else { return Err(StoreError::Ended) };
+    fn read(&mut self, generation: &Generation) -> Result<Loaded, StoreError> {
+        let Some(store) = &mut self.store else { return Err(StoreError::Ended) };
         let Generation { version, stamp, manifest } = generation;
         let blob_error = |error| StoreError::Blob { what: format!("snapshot {}", manifest.number), error };
         let (shared_version, shared) = store.shared(manifest)?;
@@ -112,8 +115,9 @@ impl Writer {
         if (standing.n, standing.head) != (stamp.frame, stamp.head) {
             return Err(StoreError::Missing { what: format!("standing of snapshot {}", manifest.number) });
         }
-        let accounts = load::accounts(store, self.options.shard, manifest, decode_account)?;
-        Ok(Loaded { standing, shared, accounts })
+        let accounts = load::accounts(store, manifest, decode_account)?;
+        store.hashes = Some(accounts.hashes);
+        Ok(Loaded { standing, shared, accounts: accounts.accounts })
     }
 
     fn write(&mut self, offer: Offer) {
@@ -145,10 +149,11 @@ impl Writer {
     fn job(&self, offer: Offer) -> Result<Job, StoreError> {
         let too_many = |_| StoreError::Encode(EncodeError::TooLong { bytes: offer.accounts });
         let mut touched = BTreeMap::new();
-        for (place, account) in &offer.touched {
+        // Each account is dropped once it is encoded, so that a whole state is not held twice.
+        for (place, account) in offer.touched {
             let mut bytes = Vec::new();
-            encode_account(account, &mut bytes)?;
-            touched.insert(*place, bytes);
+            encode_account(&account, &mut bytes)?;
+            touched.insert(place, bytes);
         }
         Ok(Job {
             stamp: Stamp { shard: self.options.shard, frame: offer.standing.n, head: offer.standing.head },

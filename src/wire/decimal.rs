@@ -16,21 +16,32 @@ pub(super) enum DecimalFault {
 
 /// Reads a decimal in units of 1e-8: at most 8 fractional digits, and a magnitude below 1e18.
 pub(super) fn units(text: &[u8]) -> Result<i128, DecimalFault> {
-    match short(text) {
-        Some(units) => Ok(units),
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    match plain(digits) {
+        Some((mantissa, power)) => {
+            let magnitude = i128::from(mantissa) * i128::from(power);
+            Ok(if negative { -magnitude } else { magnitude })
+        }
         None if number_end(text, 0) == Some(text.len()) => long(text),
         None => Err(DecimalFault::NotDecimal),
     }
 }
 
-const POWERS: [u64; 9] = [100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
+const POWERS: [i64; 9] = [100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
 
-/// The common case in one pass: at most 18 digits, 8 of them fractional, and no exponent.
-fn short(text: &[u8]) -> Option<i128> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, text),
-    };
+/// The common case in one pass, if this is one: no sign, no exponent, few digits.
+#[inline]
+pub(super) fn small(text: &[u8]) -> Option<i64> {
+    let (mantissa, power) = plain(text)?;
+    i64::try_from(mantissa).ok()?.checked_mul(power)
+}
+
+/// The digits and the power of ten that makes units of them: at most 18 digits, 8 of them fractional.
+#[inline]
+fn plain(digits: &[u8]) -> Option<(u64, i64)> {
     if digits.len() > 19 || matches!(digits, [b'0', b'0'..=b'9', ..]) {
         return None;
     }
@@ -46,15 +57,14 @@ fn short(text: &[u8]) -> Option<i128> {
             return None;
         }
     }
-    // A point must have digits on both sides; without one, 19 digits may have wrapped.
+    // A point must have digits on both sides; without one, 19 digits are too many.
     let fraction = match digits.len() - point {
         0 if point < 19 => 0,
         0 | 1 => return None,
         more => more - 1,
     };
     let power = POWERS.get(fraction).filter(|_| point > 0)?;
-    let magnitude = i128::from(mantissa) * i128::from(*power);
-    Some(if negative { -magnitude } else { magnitude })
+    Some((mantissa, *power))
 }
 
 /// Any other number: `digits x 10^exponent`, whose first and last digits are not zero.

@@ -23,10 +23,10 @@ pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// the symbol (of `market.prices`).
 #[must_use]
 pub fn decode(topic: InputTopic, key: Option<&[u8]>, payload: &[u8]) -> Event {
-    let mut fields = match Fields::of_payload(payload) {
-        Ok(fields) => fields,
-        Err(fault) => return refused(RefusalCode::Malformed, fault, None),
-    };
+    let mut fields = Fields::new(payload);
+    if let Err(fault) = fields.read() {
+        return refused(RefusalCode::Malformed, fault, None);
+    }
     let event = match topic {
         InputTopic::Intents => orders::intent(&mut fields),
         InputTopic::Executions => orders::execution(&mut fields),

@@ -117,7 +117,7 @@ keys! {
     Topic = "topic",
     Partition = "partition",
     Offset = "offset",
-    Key = "key",
+    RecordKey = "key",
     Payload = "payload",
     Received = "received",
 }
@@ -130,13 +130,15 @@ const fn place(name: &[u8]) -> usize {
     (name.len() * 125 + first * 450 + last * 73 + middle * 91) % PLACES
 }
 
-static TABLE: [Option<Key>; PLACES] = {
-    let mut table = [None; PLACES];
+static TABLE: [(&[u8], Key); PLACES] = {
+    // No name is empty, so that an empty place answers no search.
+    let mut table: [(&[u8], Key); PLACES] = [(b"", Key::Event); PLACES];
     let mut i = 0;
     while i < Key::ALL.len() {
-        let at = place(Key::ALL[i].as_str().as_bytes());
-        assert!(table[at].is_none(), "two names share a place: choose other factors");
-        table[at] = Some(Key::ALL[i]);
+        let name = Key::ALL[i].as_str().as_bytes();
+        let at = place(name);
+        assert!(table[at].0.is_empty(), "two names share a place: choose other factors");
+        table[at] = (name, Key::ALL[i]);
         i += 1;
     }
     table
@@ -147,11 +149,13 @@ impl Key {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Finds a name.
+    #[inline]
     pub fn find(name: &[u8]) -> Option<Self> {
         if name.is_empty() {
             return None;
         }
-        TABLE[place(name)].filter(|key| key.as_str().as_bytes() == name)
+        let (known, key) = TABLE[place(name)];
+        (known == name).then_some(key)
     }
 }
 

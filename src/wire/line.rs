@@ -40,15 +40,6 @@ impl Line<'_> {
 /// Why a line is no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// It is not text.
-    #[error("not UTF-8 at byte {at}")]
-    NotUtf8 {
-        /// The place in the line.
-        at: usize,
-    },
-    /// It is too long for us to count its bytes.
-    #[error("longer than 4 GiB")]
-    TooLong,
     /// It is not one JSON object.
     #[error("not a JSON object: {what} at byte {at}")]
     NotJson {
@@ -84,7 +75,7 @@ impl LineError {
     #[must_use]
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            Self::NotUtf8 { .. } | Self::TooLong | Self::NotJson { .. } => None,
+            Self::NotJson { .. } => None,
             Self::Missing { field } | Self::Twice { field } | Self::Wrong { field, .. } => Some(field),
         }
     }
@@ -94,17 +85,13 @@ const FIELDS: usize = 7;
 
 /// Reads a line (without its newline, or with it).
 pub fn parse_line(line: &[u8]) -> Result<Line<'_>, LineError> {
-    if u32::try_from(line.len()).is_err() {
-        return Err(LineError::TooLong);
-    }
-    std::str::from_utf8(line).map_err(|error| LineError::NotUtf8 { at: error.valid_up_to() })?;
     let mut found = [Raw::default(); FIELDS];
     let mut twice = None;
     let members = |name: Raw, value: Raw| {
         let Some((key, place)) = name.text(line).and_then(|name| Key::find(&name)).and_then(|key| Some((key, place_of(key)?))) else {
             return;
         };
-        if found[place].kind == Kind::Absent {
+        if found[place].kind() == Kind::Absent {
             found[place] = value;
         } else {
             twice = Some(key.as_str());
@@ -127,7 +114,7 @@ pub fn parse_line(line: &[u8]) -> Result<Line<'_>, LineError> {
 }
 
 fn place_of(key: Key) -> Option<usize> {
-    const ORDER: [Key; FIELDS] = [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::Key, Key::Payload];
+    const ORDER: [Key; FIELDS] = [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::RecordKey, Key::Payload];
     ORDER.iter().position(|known| *known == key)
 }
 
@@ -136,13 +123,13 @@ fn topic_text(line: &[u8], raw: Raw) -> Result<Cow<'_, str>, LineError> {
     match raw.text(line) {
         Some(Cow::Borrowed(text)) => std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| WRONG),
         Some(Cow::Owned(text)) => String::from_utf8(text).map(Cow::Owned).map_err(|_| WRONG),
-        None if raw.kind == Kind::Absent || raw.kind == Kind::Null => Err(LineError::Missing { field: "topic" }),
+        None if raw.kind() == Kind::Absent || raw.kind() == Kind::Null => Err(LineError::Missing { field: "topic" }),
         None => Err(WRONG),
     }
 }
 
 fn number<T: std::str::FromStr>(line: &[u8], raw: Raw, field: &'static str, what: &'static str) -> Result<Option<T>, LineError> {
-    match raw.kind {
+    match raw.kind() {
         Kind::Absent | Kind::Null => Ok(None),
         Kind::Number => {
             let number = std::str::from_utf8(raw.of(line)).ok().and_then(|digits| digits.parse().ok());
@@ -157,13 +144,13 @@ fn number<T: std::str::FromStr>(line: &[u8], raw: Raw, field: &'static str, what
 fn key_bytes(line: &[u8], raw: Raw) -> Result<Option<Cow<'_, [u8]>>, LineError> {
     match raw.text(line) {
         Some(text) => Ok(Some(text)),
-        None if raw.kind == Kind::Absent || raw.kind == Kind::Null => Ok(None),
+        None if raw.kind() == Kind::Absent || raw.kind() == Kind::Null => Ok(None),
         None => Err(LineError::Wrong { field: "key", what: "a string" }),
     }
 }
 
 fn payload_bytes(line: &[u8], raw: Raw) -> Result<Cow<'_, [u8]>, LineError> {
-    match raw.kind {
+    match raw.kind() {
         Kind::Object => Ok(Cow::Borrowed(raw.of(line))),
         Kind::Null => Ok(Cow::Borrowed(b"")),
         Kind::Text | Kind::Escaped => Ok(raw.text(line).unwrap_or_default()),
@@ -177,8 +164,7 @@ fn payload_bytes(line: &[u8], raw: Raw) -> Result<Cow<'_, [u8]>, LineError> {
 /// Appends any record as a line: a payload that is one JSON object on one line as that object, any
 /// other as a string, in which bytes that are not UTF-8 are replaced.
 pub fn write_any_line(out: &mut Vec<u8>, topic: &str, partition: u32, offset: Option<u64>, ts: Millis, key: Option<&[u8]>, payload: &[u8]) {
-    let countable = u32::try_from(payload.len()).is_ok() && std::str::from_utf8(payload).is_ok();
-    if countable && !payload.contains(&b'\n') && Reader::object(payload, |_, _| {}).is_ok() {
+    if !payload.contains(&b'\n') && Reader::object(payload, |_, _| {}).is_ok() {
         return write_line(out, topic, partition, offset, ts, key, payload);
     }
     let mut quoted = Vec::with_capacity(payload.len() + 2);
@@ -255,7 +241,7 @@ mod tests {
         for (line, message) in cases {
             assert_eq!(parse_line(line.as_bytes()).unwrap_err().to_string(), message, "{line}");
         }
-        assert_eq!(parse_line(b"{\"\xff").unwrap_err(), LineError::NotUtf8 { at: 2 });
+        assert_eq!(parse_line(b"{\"\xff\":1}").unwrap_err(), LineError::NotJson { at: 2, what: "not UTF-8" });
         assert_eq!(read(r#"{"topic":"t","payload":{}}"#).time(), Err(LineError::Missing { field: "ts" }));
     }
 

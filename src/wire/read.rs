@@ -1,7 +1,6 @@
 //! A strict JSON reader that borrows: it finds where values begin and end, and what they are.
 //!
-//! Invariant: what it accepts is JSON (RFC 8259), given that the bytes are UTF-8; it looks at every
-//! byte once and nests without recursion. Deliberately absent: numbers as numbers, trees, serde.
+//! Invariant: what it accepts is JSON (RFC 8259) in UTF-8; it looks at every byte once and nests without recursion. Deliberately absent: numbers as numbers, trees, serde.
 
 use std::borrow::Cow;
 
@@ -34,28 +33,70 @@ pub(super) enum Kind {
     Array,
 }
 
-/// Where a value stands. The span of a string is what its quotes enclose.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Raw {
-    pub kind: Kind,
-    pub start: u32,
-    pub end: u32,
-}
+/// By number; the numbers beyond are never made.
+const KINDS: [Kind; 16] = {
+    const NAMED: [Kind; 10] = [
+        Kind::Absent,
+        Kind::Twice,
+        Kind::Null,
+        Kind::True,
+        Kind::False,
+        Kind::Number,
+        Kind::Text,
+        Kind::Escaped,
+        Kind::Object,
+        Kind::Array,
+    ];
+    let mut kinds = [Kind::Absent; 16];
+    let mut i = 0;
+    while i < NAMED.len() {
+        assert!(NAMED[i] as usize == i, "out of order");
+        kinds[i] = NAMED[i];
+        i += 1;
+    }
+    kinds
+};
+
+/// Where a value stands, packed so that it fits a register: four bits of kind, 30 of place, 30 of
+/// length. The span of a string is what its quotes enclose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Raw(u64);
+
+/// Longer texts are not read.
+pub(super) const MAX_TEXT_BYTES: usize = (1 << 30) - 1;
 
 impl Raw {
-    fn new(kind: Kind, start: usize, end: usize) -> Self {
-        // Texts longer than 4 GiB are refused before they are read.
-        Self { kind, start: start as u32, end: end as u32 }
+    #[inline]
+    const fn new(kind: Kind, start: usize, end: usize) -> Self {
+        Self((kind as u64) << 60 | (start as u64) << 30 | (end - start) as u64)
+    }
+
+    /// What stands there.
+    #[inline]
+    pub const fn kind(self) -> Kind {
+        KINDS[(self.0 >> 60) as usize]
+    }
+
+    /// The same place, as another kind.
+    pub const fn as_kind(self, kind: Kind) -> Self {
+        Self(self.0 << 4 >> 4 | (kind as u64) << 60)
+    }
+
+    #[inline]
+    const fn start(self) -> usize {
+        (self.0 >> 30) as usize & MAX_TEXT_BYTES
     }
 
     /// The bytes of the span.
-    pub fn of<'a>(&self, text: &'a [u8]) -> &'a [u8] {
-        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    #[inline]
+    pub fn of(self, text: &[u8]) -> &[u8] {
+        let start = self.start();
+        text.get(start..start + (self.0 as usize & MAX_TEXT_BYTES)).unwrap_or_default()
     }
 
     /// The text of a string; `None` when it is none.
-    pub fn text<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        match self.kind {
+    pub fn text(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
+        match self.kind() {
             Kind::Text => Some(Cow::Borrowed(self.of(text))),
             Kind::Escaped => Some(Cow::Owned(unescape(self.of(text)))),
             Kind::Absent | Kind::Twice | Kind::Null | Kind::True | Kind::False | Kind::Number | Kind::Object | Kind::Array => None,
@@ -67,98 +108,135 @@ impl Raw {
 pub(super) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
+    /// The high bits of what strings hold: outside of them only ASCII is JSON.
+    high: u64,
+    /// Set before a method answers `None`.
+    wrong: &'static str,
 }
 
 impl<'a> Reader<'a> {
-    /// At the beginning of `text`.
-    pub fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0 }
-    }
-
     /// Reads the one object that `text` must be, and tells each member's name and value.
+    #[inline]
     pub fn object(text: &'a [u8], mut member: impl FnMut(Raw, Raw)) -> Result<(), SyntaxError> {
-        let mut reader = Self::new(text);
-        reader.space();
-        reader.expect(b'{', "expected an object")?;
-        reader.space();
-        if !reader.takes(b'}') {
-            loop {
-                let (name, value) = reader.member()?;
-                member(name, value);
-                if reader.ends(b'}')? {
-                    break;
-                }
-                reader.space();
-            }
-        }
-        reader.end()
+        let mut reader = Self { text, at: 0, high: 0, wrong: "" };
+        let whole = reader.members(&mut member);
+        reader.checked(whole)
     }
 
     /// Reads the one array that `text` must be, and tells each element.
     pub fn array(text: &'a [u8], mut element: impl FnMut(Raw)) -> Result<(), SyntaxError> {
-        let mut reader = Self::new(text);
-        reader.space();
-        reader.expect(b'[', "expected an array")?;
-        reader.space();
-        if !reader.takes(b']') {
+        let mut reader = Self { text, at: 0, high: 0, wrong: "" };
+        let whole = reader.elements(&mut element);
+        reader.checked(whole)
+    }
+
+    #[inline]
+    fn checked(&self, whole: Option<()>) -> Result<(), SyntaxError> {
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        if whole.is_none() {
+            return Err(SyntaxError { at: self.at, what: self.wrong });
+        }
+        if self.high & HIGH == 0 {
+            return Ok(());
+        }
+        std::str::from_utf8(self.text).map(|_| ()).map_err(|error| SyntaxError { at: error.valid_up_to(), what: "not UTF-8" })
+    }
+
+    #[inline]
+    fn members(&mut self, member: &mut impl FnMut(Raw, Raw)) -> Option<()> {
+        if self.text.len() > MAX_TEXT_BYTES {
+            return self.none("too long");
+        }
+        self.space();
+        self.expect(b'{', "expected an object")?;
+        self.space();
+        if !self.takes(b'}') {
             loop {
-                reader.space();
-                element(reader.value()?);
-                if reader.ends(b']')? {
+                let name = self.name()?;
+                let value = self.value()?;
+                member(name, value);
+                if self.ends(b'}')? {
+                    break;
+                }
+                self.space();
+            }
+        }
+        self.end()
+    }
+
+    fn elements(&mut self, element: &mut impl FnMut(Raw)) -> Option<()> {
+        if self.text.len() > MAX_TEXT_BYTES {
+            return self.none("too long");
+        }
+        self.space();
+        self.expect(b'[', "expected an array")?;
+        self.space();
+        if !self.takes(b']') {
+            loop {
+                self.space();
+                element(self.value()?);
+                if self.ends(b']')? {
                     break;
                 }
             }
         }
-        reader.end()
-    }
-
-    fn member(&mut self) -> Result<(Raw, Raw), SyntaxError> {
-        let name = self.name()?;
-        Ok((name, self.value()?))
+        self.end()
     }
 
     /// Reads a member's name, and passes what stands before its value.
-    fn name(&mut self) -> Result<Raw, SyntaxError> {
+    #[inline]
+    fn name(&mut self) -> Option<Raw> {
         self.expect(b'"', "expected a field name")?;
         let name = self.string()?;
         self.space();
         self.expect(b':', "expected a colon")?;
         self.space();
-        Ok(name)
+        Some(name)
     }
 
     /// After an element: whether the container ends (`true`) or goes on.
-    fn ends(&mut self, close: u8) -> Result<bool, SyntaxError> {
+    #[inline]
+    fn ends(&mut self, close: u8) -> Option<bool> {
         self.space();
         if self.takes(b',') {
-            return Ok(false);
+            return Some(false);
         }
         self.expect(close, "expected a comma or the end").map(|()| true)
     }
 
-    fn end(&mut self) -> Result<(), SyntaxError> {
+    fn end(&mut self) -> Option<()> {
         self.space();
-        if self.at == self.text.len() { Ok(()) } else { Err(self.wrong("bytes after the value")) }
+        if self.at == self.text.len() { Some(()) } else { self.none("bytes after the value") }
     }
 
-    fn wrong(&self, what: &'static str) -> SyntaxError {
-        SyntaxError { at: self.at, what }
+    #[cold]
+    fn none<T>(&mut self, what: &'static str) -> Option<T> {
+        self.wrong = what;
+        None
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
+    #[inline]
     fn takes(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
     }
 
-    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), SyntaxError> {
-        if self.takes(byte) { Ok(()) } else { Err(self.wrong(what)) }
+    #[inline]
+    fn expect(&mut self, byte: u8, what: &'static str) -> Option<()> {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            return Some(());
+        }
+        self.none(what)
     }
 
+    #[inline]
     fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
             self.at += 1;
@@ -166,38 +244,43 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the value that begins here.
-    fn value(&mut self) -> Result<Raw, SyntaxError> {
+    #[inline]
+    fn value(&mut self) -> Option<Raw> {
+        if self.takes(b'"') { self.string() } else { self.other_value() }
+    }
+
+    /// Reads a value that is no string.
+    fn other_value(&mut self) -> Option<Raw> {
         let start = self.at;
         match self.peek() {
-            Some(b'"') => {
-                self.at += 1;
-                self.string()
-            }
-            Some(b'-' | b'0'..=b'9') => {
-                self.at = number_end(self.text, start).ok_or_else(|| self.wrong("not a number"))?;
-                Ok(Raw::new(Kind::Number, start, self.at))
-            }
+            Some(b'-' | b'0'..=b'9') => match number_end(self.text, start) {
+                Some(end) => {
+                    self.at = end;
+                    Some(Raw::new(Kind::Number, start, end))
+                }
+                None => self.none("not a number"),
+            },
             Some(b'{') => self.container(Kind::Object),
             Some(b'[') => self.container(Kind::Array),
             Some(b't') => self.literal(b"true", Kind::True),
             Some(b'f') => self.literal(b"false", Kind::False),
             Some(b'n') => self.literal(b"null", Kind::Null),
-            Some(_) => Err(self.wrong("expected a value")),
-            None => Err(self.wrong("unexpected end")),
+            Some(_) => self.none("expected a value"),
+            None => self.none("unexpected end"),
         }
     }
 
-    fn literal(&mut self, word: &'static [u8], kind: Kind) -> Result<Raw, SyntaxError> {
+    fn literal(&mut self, word: &'static [u8], kind: Kind) -> Option<Raw> {
         let start = self.at;
         if self.text.get(start..).is_some_and(|rest| rest.starts_with(word)) {
             self.at += word.len();
-            return Ok(Raw::new(kind, start, self.at));
+            return Some(Raw::new(kind, start, self.at));
         }
-        Err(self.wrong("expected a value"))
+        self.none("expected a value")
     }
 
     /// Reads an object or array to its end, however deep it nests.
-    fn container(&mut self, kind: Kind) -> Result<Raw, SyntaxError> {
+    fn container(&mut self, kind: Kind) -> Option<Raw> {
         let start = self.at;
         let mut closers = Vec::new();
         let mut fresh = self.opens(&mut closers);
@@ -217,7 +300,7 @@ impl<'a> Reader<'a> {
                 self.value()?;
             }
         }
-        Ok(Raw::new(kind, start, self.at))
+        Some(Raw::new(kind, start, self.at))
     }
 
     /// Steps into a container that begins here and notes what closes it.
@@ -233,53 +316,69 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string whose opening quote is behind.
-    fn string(&mut self) -> Result<Raw, SyntaxError> {
+    #[inline]
+    fn string(&mut self) -> Option<Raw> {
         let start = self.at;
-        let mut kind = Kind::Text;
+        self.plain();
+        if self.takes(b'"') {
+            return Some(Raw::new(Kind::Text, start, self.at - 1));
+        }
+        self.escaped_string(start)
+    }
+
+    /// Goes on with a string at what is no plain text of it.
+    #[cold]
+    fn escaped_string(&mut self, start: usize) -> Option<Raw> {
         loop {
-            self.plain();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Raw::new(kind, start, self.at - 1));
+                    return Some(Raw::new(Kind::Escaped, start, self.at - 1));
                 }
-                Some(b'\\') => {
-                    kind = Kind::Escaped;
-                    self.at = escape_end(self.text, self.at).ok_or_else(|| self.wrong("not an escape"))?;
-                }
-                Some(_) => return Err(self.wrong("a control character in a string")),
-                None => return Err(self.wrong("a string without end")),
+                Some(b'\\') => match escape_end(self.text, self.at) {
+                    Some(end) => self.at = end,
+                    None => return self.none("not an escape"),
+                },
+                Some(_) => return self.none("a control character in a string"),
+                None => return self.none("a string without end"),
             }
+            self.plain();
         }
     }
 
     /// Passes what needs no attention within a string, eight bytes at a time.
+    #[inline]
     fn plain(&mut self) {
-        while let Some(eight) = self.text.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let found = special(u64::from_le_bytes(*eight));
+        let (text, mut at, mut high) = (self.text, self.at, self.high);
+        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*eight);
+            high |= word;
+            let found = special(word);
             if found != 0 {
-                self.at += (found.trailing_zeros() / 8) as usize;
+                (self.at, self.high) = (at + (found.trailing_zeros() / 8) as usize, high);
                 return;
             }
-            self.at += 8;
+            at += 8;
         }
-        while self.peek().is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-            self.at += 1;
+        while let Some(byte) = text.get(at).copied().filter(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
+            high |= u64::from(byte);
+            at += 1;
         }
+        (self.at, self.high) = (at, high);
     }
 }
 
 /// Marks the quotes, backslashes and control characters of eight bytes with their high bits. The
 /// lowest mark is exact; above it a borrow may have set others.
+#[inline]
 const fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let quote = word ^ (ONES * b'"' as u64);
-    let slash = word ^ (ONES * b'\\' as u64);
-    let quotes = quote.wrapping_sub(ONES) & !quote;
-    let slashes = slash.wrapping_sub(ONES) & !slash;
-    let controls = word.wrapping_sub(ONES * 0x20) & !word;
-    (quotes | slashes | controls) & HIGH
+    let quotes = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let slashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let controls = word.wrapping_sub(ONES * 0x20);
+    // Bytes beyond ASCII are none of them, and neither letter changes a byte's high bit.
+    (quotes | slashes | controls) & !word & HIGH
 }
 
 /// Where the escape that begins at `at` ends. A surrogate must have its other half.

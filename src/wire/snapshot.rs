@@ -40,8 +40,10 @@ pub enum BlobKind {
     Manifest,
     /// The state that belongs to no account.
     Shared,
-    /// A group of accounts.
+    /// A group of neighbouring accounts.
     Accounts,
+    /// Accounts that changed since their groups were written.
+    Delta,
 }
 
 impl BlobKind {
@@ -50,6 +52,7 @@ impl BlobKind {
             Self::Manifest => 1,
             Self::Shared => 2,
             Self::Accounts => 3,
+            Self::Delta => 4,
         }
     }
 }
@@ -63,8 +66,12 @@ pub struct Manifest {
     pub accounts: u32,
     /// How many accounts a group holds.
     pub accounts_per_group: u32,
+    /// How many accounts the groups hold; later ones are in the deltas.
+    pub grouped: u32,
     /// The groups of accounts, in order.
     pub groups: Vec<BlobRef>,
+    /// Accounts that changed since, oldest first: a later one covers an earlier one, and all cover the groups.
+    pub deltas: Vec<BlobRef>,
     /// The shared part.
     pub shared: BlobRef,
     /// [`AccountsHash`] over all accounts.
@@ -78,6 +85,10 @@ pub struct Manifest {
 pub struct BlobRef {
     /// The number of the snapshot that wrote it.
     pub number: u64,
+    /// Which of its kind.
+    pub part: u32,
+    /// Its length.
+    pub bytes: u32,
     /// The checksum that ends it.
     pub checksum: u32,
 }
@@ -293,29 +304,26 @@ pub fn decode_value<T: DeserializeOwned>(version: u16, bytes: &[u8]) -> Result<T
     }
 }
 
-/// The payload of a group of encoded accounts: each with its length before it.
-pub fn encode_group<B: AsRef<[u8]>>(accounts: &[B]) -> Result<Vec<u8>, EncodeError> {
-    let mut payload = Vec::with_capacity(accounts.iter().map(|account| account.as_ref().len() + 4).sum());
-    for account in accounts {
-        let bytes = account.as_ref();
-        let len = u32::try_from(bytes.len()).map_err(|_| EncodeError::TooLong { bytes: bytes.len() })?;
-        payload.extend_from_slice(&len.to_le_bytes());
-        payload.extend_from_slice(bytes);
-    }
-    Ok(payload)
+/// Appends one encoded account to a payload: its place, its length, its bytes.
+pub fn put_account(payload: &mut Vec<u8>, place: u32, account: &[u8]) -> Result<(), EncodeError> {
+    let len = u32::try_from(account.len()).map_err(|_| EncodeError::TooLong { bytes: account.len() })?;
+    payload.extend_from_slice(&place.to_le_bytes());
+    payload.extend_from_slice(&len.to_le_bytes());
+    payload.extend_from_slice(account);
+    Ok(())
 }
 
-/// The encoded accounts of a group.
-pub fn decode_group(payload: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
+/// The encoded accounts of a payload, with their places.
+pub fn accounts_in(payload: &[u8]) -> Result<Vec<(u32, &[u8])>, DecodeError> {
     let mut accounts = Vec::new();
-    let mut rest = payload;
-    while !rest.is_empty() {
-        let short = DecodeError::TooShort { bytes: rest.len(), needed: 4 };
-        let (len, after) = rest.split_first_chunk::<4>().ok_or(short)?;
-        let needed = u32::from_le_bytes(*len) as usize;
-        let (account, after) = after.split_at_checked(needed).ok_or(DecodeError::TooShort { bytes: after.len(), needed })?;
-        accounts.push(account);
-        rest = after;
+    let mut fields = Fields(payload);
+    while !fields.0.is_empty() {
+        let short = DecodeError::TooShort { bytes: fields.0.len(), needed: 8 };
+        let (Some(place), Some(len)) = (fields.take(), fields.take()) else { return Err(short) };
+        let needed = u32::from_le_bytes(len) as usize;
+        let (account, rest) = fields.0.split_at_checked(needed).ok_or(DecodeError::TooShort { bytes: fields.0.len(), needed })?;
+        accounts.push((u32::from_le_bytes(place), account));
+        fields.0 = rest;
     }
     Ok(accounts)
 }
@@ -358,22 +366,17 @@ impl AccountsHash {
         bytes
     }
 
-    /// Adds the account at `place`.
-    pub fn add(&mut self, place: u32, account: &[u8]) {
-        self.plus(account_hash(place, account));
+    /// Of the account at `place` alone.
+    #[must_use]
+    pub fn of(place: u32, account: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&place.to_le_bytes());
+        hasher.update(account);
+        Self::from_bytes(hasher.finalize().as_bytes())
     }
 
-    /// Takes the account at `place` away again.
-    pub fn remove(&mut self, place: u32, account: &[u8]) {
-        self.minus(account_hash(place, account));
-    }
-
-    /// Adds another sum, of other places.
-    pub fn merge(&mut self, other: Self) {
-        self.plus(other);
-    }
-
-    fn plus(&mut self, other: Self) {
+    /// Adds other accounts.
+    pub fn plus(&mut self, other: Self) {
         let mut carry = false;
         for (limb, add) in self.0.iter_mut().zip(other.0) {
             let (sum, over) = limb.overflowing_add(add);
@@ -382,7 +385,8 @@ impl AccountsHash {
         }
     }
 
-    fn minus(&mut self, other: Self) {
+    /// Takes accounts away that were added.
+    pub fn minus(&mut self, other: Self) {
         let mut borrow = false;
         for (limb, take) in self.0.iter_mut().zip(other.0) {
             let (difference, under) = limb.overflowing_sub(take);
@@ -390,13 +394,6 @@ impl AccountsHash {
             (*limb, borrow) = (difference, under || under_again);
         }
     }
-}
-
-fn account_hash(place: u32, account: &[u8]) -> AccountsHash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&place.to_le_bytes());
-    hasher.update(account);
-    AccountsHash::from_bytes(hasher.finalize().as_bytes())
 }
 
 /// The hash of a whole state: of the sum over its accounts, their number, and the shared part.
@@ -448,7 +445,7 @@ impl StateHasher {
         let Some(account) = gate.accounts().get(place) else { return Ok(()) };
         self.scratch.clear();
         encode(account, &mut self.scratch)?;
-        let new = account_hash(u32::try_from(place).unwrap_or(u32::MAX), &self.scratch);
+        let new = AccountsHash::of(u32::try_from(place).unwrap_or(u32::MAX), &self.scratch);
         if self.accounts.len() <= place {
             self.accounts.resize(place + 1, AccountsHash::default());
         }

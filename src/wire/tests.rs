@@ -5,6 +5,7 @@ mod encode;
 mod orders;
 mod prices;
 mod properties;
+mod schemas;
 mod strictness;
 
 use crate::domain::{Event, InputTopic, RefusalCode, Refused};

@@ -9,13 +9,13 @@ const UNIT_SCALE: usize = 8;
 const MONEY_SCALE: usize = 16;
 
 /// Appends text as it is.
-#[inline]
+#[inline(always)]
 pub(super) fn raw(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
 /// Appends `before`, then a text that needs no escapes (ids, symbols, words), then `after`.
-#[inline]
+#[inline(always)]
 pub(super) fn plain(out: &mut Vec<u8>, before: &str, text: &[u8], after: &str) {
     out.extend_from_slice(before.as_bytes());
     out.extend_from_slice(text);
@@ -31,47 +31,79 @@ pub(super) fn integer(out: &mut Vec<u8>, value: i64) {
     natural(out, value.unsigned_abs());
 }
 
+/// All numbers of two digits.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut i = 0;
+    while i < 100 {
+        pairs[i] = [b'0' + (i / 10) as u8, b'0' + (i % 10) as u8];
+        i += 1;
+    }
+    pairs
+};
+
 /// Appends an integer that is not negative.
 pub(super) fn natural(out: &mut Vec<u8>, value: u64) {
+    if value < 10 {
+        return out.push(b'0' + value as u8);
+    }
     const LONGEST: usize = 20;
     let mut digits = [0; LONGEST];
     let mut at = LONGEST;
     let mut rest = value;
-    loop {
+    while rest >= 10 {
+        at -= 2;
+        [digits[at], digits[at + 1]] = PAIRS[(rest % 100) as usize];
+        rest /= 100;
+    }
+    if rest > 0 {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+        digits[at] = b'0' + rest as u8;
     }
     out.extend_from_slice(&digits[at..]);
 }
 
 /// Appends `units / 1e8`, without quotes.
 pub(super) fn units(out: &mut Vec<u8>, units: i128) {
-    decimal(out, units, UNIT_SCALE);
+    match i64::try_from(units) {
+        Ok(units) => small(out, units),
+        Err(_) => decimal(out, units, UNIT_SCALE),
+    }
 }
 
 /// Appends an amount of money, without quotes.
 pub(super) fn money(out: &mut Vec<u8>, money: Money) {
-    decimal(out, money.0, MONEY_SCALE);
+    // Amounts mostly have 8 fractional digits at most; one wide division finds out.
+    const MONEY_PER_UNIT: i128 = 100_000_000;
+    match i64::try_from(money.0 / MONEY_PER_UNIT) {
+        Ok(units) if i128::from(units) * MONEY_PER_UNIT == money.0 => small(out, units),
+        Ok(_) | Err(_) => decimal(out, money.0, MONEY_SCALE),
+    }
 }
 
-/// Whole numbers are common and need no scaling digit by digit.
-fn decimal(out: &mut Vec<u8>, value: i128, scale: usize) {
-    if let Ok(small) = i64::try_from(value) {
-        let one = 10_i64.pow(scale as u32);
-        if small % one == 0 {
-            return integer(out, small / one);
-        }
-    } else if scale == MONEY_SCALE {
-        // Above 922 of money: in two steps, since 128-bit division is slow.
-        const HALF: i128 = 100_000_000;
-        if value % HALF == 0 {
-            return decimal(out, value / HALF, UNIT_SCALE);
-        }
+/// Appends `units / 1e8` of 64 bits.
+fn small(out: &mut Vec<u8>, units: i64) {
+    const ONE: u64 = 100_000_000;
+    if units < 0 {
+        out.push(b'-');
     }
+    let magnitude = units.unsigned_abs();
+    natural(out, magnitude / ONE);
+    let mut rest = magnitude % ONE;
+    if rest == 0 {
+        return;
+    }
+    let mut fraction = *b".00000000";
+    for pair in [7, 5, 3, 1] {
+        [fraction[pair], fraction[pair + 1]] = PAIRS[(rest % 100) as usize];
+        rest /= 100;
+    }
+    let length = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    out.extend_from_slice(&fraction[..length]);
+}
+
+#[cold]
+fn decimal(out: &mut Vec<u8>, value: i128, scale: usize) {
     let mut buffer = [0; MAX_DECIMAL_LEN];
     raw(out, format_scaled(&mut buffer, value, scale));
 }
@@ -179,6 +211,13 @@ mod tests {
         }
 
         #[test]
+        fn units_are_printed_as_domain_prints_them(value: i64, zeros in 0_u32..9) {
+            let value = value / 10_i64.pow(zeros) * 10_i64.pow(zeros);
+            prop_assert_eq!(written(|out| units(out, value.into())), crate::domain::Price(value).to_string());
+            prop_assert_eq!(written(|out| money(out, Money(i128::from(value) * 100_000_000))), crate::domain::Price(value).to_string());
+        }
+
+        #[test]
         fn integers_are_printed_as_rust_prints_them(value: i64) {
             prop_assert_eq!(written(|out| integer(out, value)), value.to_string());
         }
@@ -186,6 +225,10 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_types_are_printed() {
+        for value in (0..2_000).chain([9_999, 10_000, 99_999, 100_000]) {
+            assert_eq!(written(|out| natural(out, value)), value.to_string());
+        }
+        assert_eq!(written(|out| units(out, i64::MIN.into())), "-92233720368.54775808");
         assert_eq!(written(|out| integer(out, i64::MIN)), i64::MIN.to_string());
         assert_eq!(written(|out| money(out, Money(i128::MIN))), Money(i128::MIN).to_string());
         assert_eq!(written(|out| natural(out, u64::MAX)), u64::MAX.to_string());

@@ -24,21 +24,21 @@ pub(super) fn control(fields: &mut Fields<'_>) -> Option<Event> {
 
 type Read = fn(&mut Fields<'_>) -> Option<ControlEvent>;
 
-fn reader_of(word: &str) -> Option<Read> {
+fn reader_of(word: &[u8]) -> Option<Read> {
     let read: Read = match word {
-        "account_opened" => account_opened,
-        "account_closed" => |fields| Some(ControlEvent::AccountClosed { account: fields.required(Key::Account, Value::id)? }),
-        "account_limits_set" => account_limits_set,
-        "gate_settings_set" => |fields| Some(ControlEvent::GateSettingsSet(settings(fields))),
-        "cash_adjusted" => cash_adjusted,
-        "instrument_defined" => instrument_defined,
-        "split" => split,
-        "restricted_list_set" => restricted_list_set,
-        "rule_created" => |fields| required_rule(fields).map(ControlEvent::RuleCreated),
-        "rule_updated" => |fields| required_rule(fields).map(ControlEvent::RuleUpdated),
-        "rule_deleted" => |fields| Some(ControlEvent::RuleDeleted { id: fields.required(Key::Id, Value::id)? }),
-        "trading_state_set" => trading_state_set,
-        "latch_released" => latch_released,
+        b"account_opened" => account_opened,
+        b"account_closed" => |fields| Some(ControlEvent::AccountClosed { account: fields.required(Key::Account, Value::id)? }),
+        b"account_limits_set" => account_limits_set,
+        b"gate_settings_set" => |fields| Some(ControlEvent::GateSettingsSet(settings(fields))),
+        b"cash_adjusted" => cash_adjusted,
+        b"instrument_defined" => instrument_defined,
+        b"split" => split,
+        b"restricted_list_set" => restricted_list_set,
+        b"rule_created" => |fields| required_rule(fields).map(ControlEvent::RuleCreated),
+        b"rule_updated" => |fields| required_rule(fields).map(ControlEvent::RuleUpdated),
+        b"rule_deleted" => |fields| Some(ControlEvent::RuleDeleted { id: fields.required(Key::Id, Value::id)? }),
+        b"trading_state_set" => trading_state_set,
+        b"latch_released" => latch_released,
         _ => return None,
     };
     Some(read)
@@ -70,13 +70,13 @@ fn limits(fields: &mut Fields<'_>) -> Limits {
         max_order_qty: fields.patch(Key::MaxOrderQty, Value::qty),
         max_order_value: fields.patch(Key::MaxOrderValue, Value::money_above_zero),
         price_collar_percent: fields.patch(Key::PriceCollarPercent, Value::factor),
-        price_collar_mode: fields.patch(Key::PriceCollarMode, |value| value.word(CollarMode::parse)),
+        price_collar_mode: fields.patch(Key::PriceCollarMode, |value| value.word(CollarMode::from_bytes)),
         max_price_age_ms: fields.patch(Key::MaxPriceAgeMs, |value| value.at_least(0)),
         order_rate_limit: fields.patch(Key::OrderRateLimit, |value| value.count(1)),
         order_rate_window_ms: fields.patch(Key::OrderRateWindowMs, |value| value.at_least(0)),
         duplicate_window_ms: fields.patch(Key::DuplicateWindowMs, |value| value.at_least(0)),
         self_trade_prevention: fields.patch(Key::SelfTradePrevention, Value::flag),
-        notify: fields.patch(Key::Notify, |value| value.list(|element| element.word(NotificationType::parse))),
+        notify: fields.patch(Key::Notify, |value| value.list(|element| element.word(NotificationType::from_bytes))),
     }
 }
 
@@ -143,7 +143,7 @@ fn trading_state_set(fields: &mut Fields<'_>) -> Option<ControlEvent> {
             symbol: inner.optional(Key::Symbol, Value::symbol),
         })
     });
-    let state = fields.required(Key::State, |value| value.word(TradingState::parse));
+    let state = fields.required(Key::State, |value| value.word(TradingState::from_bytes));
     let actor = fields.required(Key::Actor, Value::prose);
     let reason = fields.required(Key::Reason, Value::prose);
     let cancel_orders = fields.optional(Key::CancelOrders, Value::flag).unwrap_or_default();

@@ -41,20 +41,9 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads a record's value. An error is a value that is not one JSON object.
-    pub fn of_payload(text: &'a [u8]) -> Result<Self, Fault> {
-        if u32::try_from(text.len()).is_err() {
-            return Err(Fault::new(None, "longer than 64 KiB"));
-        }
-        if let Err(error) = std::str::from_utf8(text) {
-            return Err(Fault::new(None, format!("not UTF-8 at byte {}", error.valid_up_to())));
-        }
-        Self::of_object(text)
-    }
-
-    /// Reads an object within valid UTF-8.
-    fn of_object(text: &'a [u8]) -> Result<Self, Fault> {
-        let mut fields = Self {
+    /// No fields yet of the object that `text` is.
+    pub fn new(text: &'a [u8]) -> Self {
+        Self {
             text,
             slots: [Raw::default(); Key::COUNT],
             present: 0,
@@ -63,39 +52,44 @@ impl<'a> Fields<'a> {
             stranger: None,
             malformed: None,
             out_of_range: None,
-        };
-        let mut strangers = Strangers::default();
-        Reader::object(text, |name, value| fields.add(name, value, &mut strangers))
-            .map_err(|error| Fault::new(None, format!("{} at byte {}", error.what, error.at)))?;
-        Ok(fields)
+        }
     }
 
+    /// Reads the fields. An error is a text that is not one JSON object.
+    pub fn read(&mut self) -> Result<(), Fault> {
+        let mut strangers = Strangers::default();
+        Reader::object(self.text, |name, value| self.add(name, value, &mut strangers))
+            .map_err(|error| Fault::new(None, format!("{} at byte {}", error.what, error.at)))
+    }
+
+    #[inline]
     fn add(&mut self, name: Raw, value: Raw, strangers: &mut Strangers) {
-        let key = match name.kind {
-            Kind::Text => Key::find(name.of(self.text)),
-            _ => name.text(self.text).and_then(|name| Key::find(&name)),
-        };
+        let key =
+            if name.kind() == Kind::Text { Key::find(name.of(self.text)) } else { name.text(self.text).and_then(|name| Key::find(&name)) };
         let Some(key) = key else {
-            self.stranger.get_or_insert(name);
-            if !strangers.add(self.text, name) {
-                self.malformed_at(self.name_of(name), "given twice");
-            }
-            return;
+            return self.add_stranger(name, strangers);
         };
         let slot = &mut self.slots[key as usize];
-        if slot.kind == Kind::Absent {
+        if *slot == Raw::default() {
             *slot = value;
             self.present += 1;
         } else {
-            slot.kind = Kind::Twice;
+            *slot = slot.as_kind(Kind::Twice);
             self.malformed(Some(key), "given twice");
+        }
+    }
+
+    fn add_stranger(&mut self, name: Raw, strangers: &mut Strangers) {
+        self.stranger.get_or_insert(name);
+        if !strangers.add(self.text, name) {
+            self.malformed_at(self.name_of(name), "given twice");
         }
     }
 
     /// The field's value, unless it is absent, `null` or doubled.
     pub fn value(&self, key: Key) -> Option<Value<'a>> {
         let raw = self.slots[key as usize];
-        match raw.kind {
+        match raw.kind() {
             Kind::Absent | Kind::Twice | Kind::Null => None,
             Kind::True | Kind::False | Kind::Number | Kind::Text | Kind::Escaped | Kind::Object | Kind::Array => {
                 Some(Value { text: self.text, raw })
@@ -108,11 +102,11 @@ impl<'a> Fields<'a> {
     pub fn optional<T>(&mut self, key: Key, read: impl FnOnce(Value<'a>) -> Result<T, Bad>) -> Option<T> {
         let raw = self.slots[key as usize];
         self.asked |= 1 << key as u32;
-        if raw.kind == Kind::Absent {
+        if raw.kind() == Kind::Absent {
             return None;
         }
         self.taken += 1;
-        if raw.kind == Kind::Null || raw.kind == Kind::Twice {
+        if raw.kind() == Kind::Null || raw.kind() == Kind::Twice {
             return None;
         }
         match read(Value { text: self.text, raw }) {
@@ -127,7 +121,7 @@ impl<'a> Fields<'a> {
     /// A field that must be there.
     #[inline]
     pub fn required<T>(&mut self, key: Key, read: impl FnOnce(Value<'a>) -> Result<T, Bad>) -> Option<T> {
-        let kind = self.slots[key as usize].kind;
+        let kind = self.slots[key as usize].kind();
         if kind == Kind::Absent || kind == Kind::Null {
             self.malformed(Some(key), "missing");
         }
@@ -136,7 +130,7 @@ impl<'a> Fields<'a> {
 
     /// A field whose `null` says something else than its absence.
     pub fn patch<T>(&mut self, key: Key, read: impl FnOnce(Value<'a>) -> Result<T, Bad>) -> Patch<T> {
-        if self.slots[key as usize].kind == Kind::Null {
+        if self.slots[key as usize].kind() == Kind::Null {
             self.asked |= 1 << key as u32;
             self.taken += 1;
             return Patch::Clear;
@@ -147,13 +141,11 @@ impl<'a> Fields<'a> {
     /// An object of its own, none of whose fields may be strange; `None` when it is absent.
     pub fn object<T>(&mut self, key: Key, read: impl FnOnce(&mut Fields<'a>) -> Option<T>) -> Option<T> {
         let value = self.optional(key, Value::object)?;
-        let mut inner = match Self::of_object(value) {
-            Ok(inner) => inner,
-            Err(fault) => {
-                self.malformed_at(Some(key.as_str().into()), fault.message);
-                return None;
-            }
-        };
+        let mut inner = Self::new(value);
+        if let Err(fault) = inner.read() {
+            self.malformed_at(Some(key.as_str().into()), fault.message);
+            return None;
+        }
         let read = read(&mut inner);
         inner.refuse_strangers();
         let path = |field: Option<Box<str>>| Some(field.map_or(key.as_str().into(), |field| format!("{}.{field}", key.as_str()).into()));
@@ -168,7 +160,7 @@ impl<'a> Fields<'a> {
 
     /// Says that [`Fields::object`] must be given.
     pub fn require_object(&mut self, key: Key) {
-        if self.slots[key as usize].kind == Kind::Absent || self.slots[key as usize].kind == Kind::Null {
+        if self.slots[key as usize].kind() == Kind::Absent || self.slots[key as usize].kind() == Kind::Null {
             self.malformed(Some(key), "missing");
         }
     }
@@ -178,7 +170,7 @@ impl<'a> Fields<'a> {
         if self.stranger.is_none() && self.taken == self.present {
             return;
         }
-        let unasked = |key: &&Key| self.slots[**key as usize].kind != Kind::Absent && self.asked >> **key as u32 & 1 == 0;
+        let unasked = |key: &&Key| self.slots[**key as usize].kind() != Kind::Absent && self.asked >> **key as u32 & 1 == 0;
         let field = match self.stranger {
             Some(name) => self.name_of(name),
             None => Key::ALL.iter().find(unasked).map(|key| key.as_str().into()),
@@ -233,6 +225,7 @@ struct Strangers {
 
 impl Strangers {
     /// Adds a name; `false` when it was there.
+    #[inline]
     fn add(&mut self, text: &[u8], name: Raw) -> bool {
         let spelled = name.text(text).unwrap_or_default();
         if self.first[..self.count].iter().any(|other| other.text(text).as_deref() == Some(&*spelled)) {

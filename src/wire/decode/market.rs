@@ -17,11 +17,11 @@ enum Word {
 }
 
 impl Word {
-    fn parse(word: &str) -> Option<Self> {
+    fn from_bytes(word: &[u8]) -> Option<Self> {
         match word {
-            "trade" => Some(Self::Trade),
-            "quote" => Some(Self::Quote),
-            "bar" => Some(Self::Bar),
+            b"trade" => Some(Self::Trade),
+            b"quote" => Some(Self::Quote),
+            b"bar" => Some(Self::Bar),
             _ => None,
         }
     }
@@ -29,7 +29,7 @@ impl Word {
 
 /// Reads a record of `market.prices`. It comes from others and may have more fields than we know.
 pub(super) fn price(fields: &mut Fields<'_>) -> Option<Event> {
-    match event_of(fields, Word::parse)? {
+    match event_of(fields, Word::from_bytes)? {
         Word::Trade => trade(fields).map(Event::Trade),
         Word::Quote => quote(fields).map(Event::Quote),
         Word::Bar => bar(fields).map(Event::Bar),

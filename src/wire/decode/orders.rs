@@ -14,7 +14,7 @@ use crate::wire::key::Key;
 
 /// Reads a record of `orders.intents`.
 pub(super) fn intent(fields: &mut Fields<'_>) -> Option<Event> {
-    let event = match event_of(fields, IntentWord::parse)? {
+    let event = match event_of(fields, IntentWord::from_bytes)? {
         IntentWord::Order => order_intent(fields).map(Event::Intent),
         IntentWord::Amend => order_amend(fields).map(Event::Amend),
         IntentWord::Cancel => order_cancel(fields).map(Event::Cancel),
@@ -26,7 +26,7 @@ pub(super) fn intent(fields: &mut Fields<'_>) -> Option<Event> {
 
 /// Reads a record of `orders.executions`.
 pub(super) fn execution(fields: &mut Fields<'_>) -> Option<Event> {
-    match event_of(fields, ExecutionWord::parse)? {
+    match event_of(fields, ExecutionWord::from_bytes)? {
         ExecutionWord::Fill => fill(fields).map(Event::Fill),
         ExecutionWord::Report(kind) => report(fields, kind).map(Event::Report),
         ExecutionWord::Busted => busted(fields).map(Event::Busted),
@@ -35,7 +35,7 @@ pub(super) fn execution(fields: &mut Fields<'_>) -> Option<Event> {
 }
 
 /// Reads the word that names the event.
-pub(super) fn event_of<T>(fields: &mut Fields<'_>, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+pub(super) fn event_of<T>(fields: &mut Fields<'_>, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
     fields.required(Key::Event, |value| value.word(parse))
 }
 
@@ -47,12 +47,12 @@ enum IntentWord {
 }
 
 impl IntentWord {
-    fn parse(word: &str) -> Option<Self> {
+    fn from_bytes(word: &[u8]) -> Option<Self> {
         match word {
-            "order_intent" => Some(Self::Order),
-            "order_amend" => Some(Self::Amend),
-            "order_cancel" => Some(Self::Cancel),
-            "signal" => Some(Self::Signal),
+            b"order_intent" => Some(Self::Order),
+            b"order_amend" => Some(Self::Amend),
+            b"order_cancel" => Some(Self::Cancel),
+            b"signal" => Some(Self::Signal),
             _ => None,
         }
     }
@@ -66,20 +66,20 @@ enum ExecutionWord {
 }
 
 impl ExecutionWord {
-    fn parse(word: &str) -> Option<Self> {
+    fn from_bytes(word: &[u8]) -> Option<Self> {
         match word {
-            "fill" => Some(Self::Fill),
-            "trade_busted" => Some(Self::Busted),
-            "trade_corrected" => Some(Self::Corrected),
-            _ => ReportKind::parse(word).map(Self::Report),
+            b"fill" => Some(Self::Fill),
+            b"trade_busted" => Some(Self::Busted),
+            b"trade_corrected" => Some(Self::Corrected),
+            _ => ReportKind::from_bytes(word).map(Self::Report),
         }
     }
 }
 
 fn side(value: Value<'_>) -> Result<Side, super::value::Bad> {
     value.word(|word| match word {
-        "buy" => Some(Side::Buy),
-        "sell" => Some(Side::Sell),
+        b"buy" => Some(Side::Buy),
+        b"sell" => Some(Side::Sell),
         _ => None,
     })
 }
@@ -90,7 +90,7 @@ fn order_intent(fields: &mut Fields<'_>) -> Option<OrderIntent> {
     let strategy = fields.optional(Key::Strategy, Value::id);
     let symbol = fields.required(Key::Symbol, Value::symbol);
     let side = fields.required(Key::Side, side);
-    let order_type = fields.required(Key::OrderType, |value| value.word(OrderType::parse));
+    let order_type = fields.required(Key::OrderType, |value| value.word(OrderType::from_bytes));
     let size = match (fields.optional(Key::Qty, Value::qty), fields.optional(Key::Notional, Value::money_above_zero)) {
         (Some(qty), None) => Size::Qty(qty),
         (None, Some(notional)) => Size::Notional(notional),
@@ -102,7 +102,7 @@ fn order_intent(fields: &mut Fields<'_>) -> Option<OrderIntent> {
         trail_price: fields.optional(Key::TrailPrice, Value::price),
         trail_percent: fields.optional(Key::TrailPercent, Value::factor),
     };
-    let time_in_force = fields.optional(Key::TimeInForce, |value| value.word(TimeInForce::parse));
+    let time_in_force = fields.optional(Key::TimeInForce, |value| value.word(TimeInForce::from_bytes));
     let reduce_only = fields.optional(Key::ReduceOnly, Value::flag);
     let all_or_none = fields.optional(Key::AllOrNone, Value::flag);
     let extended_hours = fields.optional(Key::ExtendedHours, Value::flag);
@@ -143,7 +143,7 @@ fn signal(fields: &mut Fields<'_>) -> Option<Signal> {
     let account = fields.required(Key::Account, Value::id);
     let strategy = fields.required(Key::Strategy, Value::id);
     let symbol = fields.required(Key::Symbol, Value::symbol);
-    let signal = fields.required(Key::Signal, |value| value.word(SignalKind::parse));
+    let signal = fields.required(Key::Signal, |value| value.word(SignalKind::from_bytes));
     fields.optional(Key::Ts, Value::time);
     Some(Signal { account: account?, strategy: strategy?, symbol: symbol?, signal: signal? })
 }

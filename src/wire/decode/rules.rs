@@ -20,20 +20,20 @@ pub(super) fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     let id = fields.required(Key::Id, Value::id);
     let name = fields.optional(Key::Name, Value::prose).unwrap_or_default();
     let description = fields.optional(Key::Description, Value::prose).unwrap_or_default();
-    let rule_type = fields.required(Key::Type, |value| value.word(RuleType::parse));
+    let rule_type = fields.required(Key::Type, |value| value.word(RuleType::from_bytes));
     let threshold = fields.required(Key::Threshold, Value::factor);
-    let unit = fields.required(Key::Unit, |value| value.word(Unit::parse));
-    let action = fields.required(Key::Action, |value| value.word(Action::parse));
+    let unit = fields.required(Key::Unit, |value| value.word(Unit::from_bytes));
+    let action = fields.required(Key::Action, |value| value.word(Action::from_bytes));
     let scope = fields.object(Key::Scope, |inner| Some(scope(inner))).unwrap_or_default();
     let active = fields.optional(Key::Active, Value::flag).unwrap_or(true);
-    let mode = fields.optional(Key::Mode, |value| value.word(Mode::parse)).unwrap_or_default();
+    let mode = fields.optional(Key::Mode, |value| value.word(Mode::from_bytes)).unwrap_or_default();
     let priority = fields.optional(Key::Priority, Value::integer).unwrap_or_default();
     let warn_at = fields.optional(Key::WarnAt, Value::factor).unwrap_or(DEFAULT_WARN_AT);
     let trailing = fields.optional(Key::Trailing, Value::flag).unwrap_or_default();
     let window = fields.optional(Key::Window, |value| value.count(2)).unwrap_or(DEFAULT_WINDOW);
     let timeframe = fields.optional(Key::Timeframe, Value::id).or_else(|| Id::parse(DEFAULT_TIMEFRAME));
     let min_observations = fields.optional(Key::MinObservations, |value| value.count(2)).unwrap_or(DEFAULT_MIN_OBSERVATIONS);
-    let on_missing = fields.optional(Key::OnMissing, |value| value.word(OnMissing::parse)).unwrap_or_default();
+    let on_missing = fields.optional(Key::OnMissing, |value| value.word(OnMissing::from_bytes)).unwrap_or_default();
     Some(Rule {
         id: id?,
         name,

@@ -32,7 +32,7 @@ impl<'a> Value<'a> {
     /// Reads the text of a string.
     #[inline]
     fn spelled<T>(self, read: impl FnOnce(&[u8]) -> Option<T>, otherwise: &'static str) -> Result<T, Bad> {
-        let found = match self.raw.kind {
+        let found = match self.raw.kind() {
             Kind::Text => read(self.raw.of(self.text)),
             _ => match self.raw.text(self.text) {
                 Some(text) => read(&text),
@@ -61,8 +61,8 @@ impl<'a> Value<'a> {
 
     /// One of a few words.
     #[inline]
-    pub fn word<T>(self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Bad> {
-        self.spelled(|text| parse(std::str::from_utf8(text).ok()?), "not a word that this field knows")
+    pub fn word<T>(self, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, Bad> {
+        self.spelled(parse, "not a word that this field knows")
     }
 
     /// Any text.
@@ -77,7 +77,7 @@ impl<'a> Value<'a> {
 
     /// `true` or `false`.
     pub fn flag(self) -> Result<bool, Bad> {
-        match self.raw.kind {
+        match self.raw.kind() {
             Kind::True => Ok(true),
             Kind::False => Ok(false),
             _ => Err(Bad::Malformed("must be true or false")),
@@ -86,12 +86,12 @@ impl<'a> Value<'a> {
 
     /// The bytes of an object.
     pub fn object(self) -> Result<&'a [u8], Bad> {
-        if self.raw.kind == Kind::Object { Ok(self.raw.of(self.text)) } else { Err(Bad::Malformed("must be an object")) }
+        if self.raw.kind() == Kind::Object { Ok(self.raw.of(self.text)) } else { Err(Bad::Malformed("must be an object")) }
     }
 
     /// A list, each element of which is read alike.
     pub fn list<T>(self, read: impl Fn(Value<'a>) -> Result<T, Bad>) -> Result<Box<[T]>, Bad> {
-        if self.raw.kind != Kind::Array {
+        if self.raw.kind() != Kind::Array {
             return Err(Bad::Malformed("must be an array"));
         }
         let inside = self.raw.of(self.text);
@@ -111,7 +111,7 @@ impl<'a> Value<'a> {
     /// A decimal in units of 1e-8.
     #[inline]
     fn units(self) -> Result<i128, Bad> {
-        let units = match self.raw.kind {
+        let units = match self.raw.kind() {
             Kind::Text | Kind::Number => decimal::units(self.raw.of(self.text)),
             Kind::Escaped => decimal::units(&self.raw.text(self.text).unwrap_or(Cow::Borrowed(b""))),
             _ => return Err(Bad::Malformed("must be a decimal: a number, or a string that spells one")),
@@ -125,6 +125,12 @@ impl<'a> Value<'a> {
     /// A decimal in the domain of prices, above zero.
     #[inline]
     fn above_zero(self) -> Result<i64, Bad> {
+        if let Kind::Text | Kind::Number = self.raw.kind()
+            && let Some(units) = decimal::small(self.raw.of(self.text))
+            && units > 0
+        {
+            return Ok(units);
+        }
         let units = self.units()?;
         if units <= 0 {
             return Err(NOT_ABOVE_ZERO);
@@ -170,7 +176,7 @@ impl<'a> Value<'a> {
     /// A time: RFC 3339, or milliseconds since the epoch.
     #[inline]
     pub fn time(self) -> Result<Millis, Bad> {
-        match self.raw.kind {
+        match self.raw.kind() {
             Kind::Number => self.integer(),
             _ => self.spelled(time::rfc3339, "must be a time as RFC 3339 writes it, or milliseconds"),
         }
@@ -178,7 +184,7 @@ impl<'a> Value<'a> {
 
     /// An integer.
     pub fn integer(self) -> Result<i64, Bad> {
-        if self.raw.kind != Kind::Number {
+        if self.raw.kind() != Kind::Number {
             return Err(Bad::Malformed("must be an integer"));
         }
         let digits = self.raw.of(self.text);

@@ -122,15 +122,18 @@ fn a_newer_version_is_an_error_that_says_so() {
 }
 
 #[test]
-fn groups_give_back_their_accounts_and_refuse_cuts() {
-    let accounts: Vec<Vec<u8>> = vec![b"one".to_vec(), Vec::new(), vec![7; 300]];
-    let payload = encode_group(&accounts).unwrap();
-    assert_eq!(decode_group(&payload).unwrap(), accounts);
-    assert_eq!(decode_group(&[]).unwrap(), Vec::<&[u8]>::new());
-    for len in (1..payload.len()).filter(|len| ![7, 11].contains(len)) {
-        assert!(decode_group(&payload[..len]).is_err(), "cut to {len}");
+fn payloads_give_back_their_accounts_and_refuse_cuts() {
+    let accounts: [(u32, &[u8]); 3] = [(7, b"one"), (u32::MAX, b""), (0, &[7; 300])];
+    let mut payload = Vec::new();
+    for (place, account) in accounts {
+        put_account(&mut payload, place, account).unwrap();
     }
-    assert!(decode_group(&[0xff; 9]).is_err());
+    assert_eq!(accounts_in(&payload).unwrap(), accounts);
+    assert_eq!(accounts_in(&[]).unwrap(), []);
+    for len in (1..payload.len()).filter(|len| ![11, 19].contains(len)) {
+        assert!(accounts_in(&payload[..len]).is_err(), "cut to {len}");
+    }
+    assert!(accounts_in(&[0xff; 9]).is_err());
 }
 
 #[test]
@@ -176,12 +179,12 @@ fn the_hash_that_is_kept_along_the_way_is_the_hash_from_nothing() {
 #[test]
 fn the_sum_over_accounts_depends_on_places_and_not_on_order() {
     let (mut a, mut b, mut swapped) = (AccountsHash::default(), AccountsHash::default(), AccountsHash::default());
-    a.add(0, b"x");
-    a.add(1, b"y");
-    b.add(1, b"y");
-    b.add(0, b"x");
-    swapped.add(0, b"y");
-    swapped.add(1, b"x");
+    a.plus(AccountsHash::of(0, b"x"));
+    a.plus(AccountsHash::of(1, b"y"));
+    b.plus(AccountsHash::of(1, b"y"));
+    b.plus(AccountsHash::of(0, b"x"));
+    swapped.plus(AccountsHash::of(0, b"y"));
+    swapped.plus(AccountsHash::of(1, b"x"));
     assert_eq!(a, b);
     assert_ne!(a, swapped);
     assert_eq!(AccountsHash::from_bytes(&a.to_bytes()), a);
@@ -215,7 +218,7 @@ proptest! {
         let _ = decode_account(VERSION, &bytes);
         let _ = decode_shared(VERSION, &bytes);
         let _ = decode_value::<Manifest>(VERSION, &bytes);
-        let _ = decode_group(&bytes);
+        let _ = accounts_in(&bytes);
         let _ = open(BlobKind::Manifest, 0, &bytes);
     }
 
@@ -229,14 +232,14 @@ proptest! {
     #[test]
     fn what_was_added_can_be_taken_away(accounts in proptest::collection::vec((any::<u32>(), proptest::collection::vec(any::<u8>(), 0..50)), 1..20)) {
         let mut sum = AccountsHash::default();
-        sum.add(1, b"base");
+        sum.plus(AccountsHash::of(1, b"base"));
         let base = sum;
         for (place, account) in &accounts {
-            sum.add(*place, account);
+            sum.plus(AccountsHash::of(*place, account));
         }
         prop_assert_ne!(sum, base);
         for (place, account) in accounts.iter().rev() {
-            sum.remove(*place, account);
+            sum.minus(AccountsHash::of(*place, account));
         }
         prop_assert_eq!(sum, base);
     }

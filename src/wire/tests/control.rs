@@ -26,8 +26,10 @@ fn control(payload: &str) -> ControlEvent {
     }
 }
 
+type Members = &'static [(&'static str, &'static str)];
+
 /// Each control event with its fields, the required ones first, and how many those are.
-const EVENTS: [(&str, usize, &[(&str, &str)]); 13] = [
+const EVENTS: [(&str, usize, Members); 13] = [
     (
         "account_opened",
         3,

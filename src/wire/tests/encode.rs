@@ -100,8 +100,8 @@ fn an_amend_names_itself() {
     assert!(encoded(&Output::Decision(amend), &Effects::default()).contains(r#""intent":"amend","amend_id":"A-1","symbol":"AAPL""#));
 }
 
-#[test]
-fn reasons_have_the_fields_of_their_kind() {
+/// Effects with a reason of every kind.
+pub(super) fn every_reason() -> Effects {
     let reasons = vec![
         Reason { field: Some(Field::LimitPrice), ..Reason::of(ReasonCode::InvalidOrder) },
         Reason {
@@ -122,6 +122,11 @@ fn reasons_have_the_fields_of_their_kind() {
             ..Reason::of(ReasonCode::RuleBreach)
         },
     ];
+    Effects { reasons, ..Effects::default() }
+}
+
+#[test]
+fn reasons_have_the_fields_of_their_kind() {
     let expected = concat!(
         r#""reasons":[{"code":"INVALID_ORDER","message":"the order contradicts itself, its instrument or its position","field":"limit_price"},"#,
         r#"{"code":"PRICE_STALE","message":"the price is too old","current":"61000","limit":"60000","exempt":true},"#,
@@ -129,13 +134,12 @@ fn reasons_have_the_fields_of_their_kind() {
         r#"{"code":"RULE_BREACH","rule_id":"r-3","rule_type":"max_position_size","action":"reduce_size","current":"inf","limit":"-0.00000001","unit":"percent","#,
         r#""utilization":null,"exempt":true,"observed":true,"latched":true}],"#,
     );
-    let text = decided(reasons);
+    let text = decided(every_reason().reasons);
     assert!(text.contains(expected), "{text}");
 }
 
-#[test]
-fn commands_are_printed_as_the_contract_shows_them() {
-    let effects = Effects { order_ids: vec![id("I-6"), id("I-7"), id("I-8")], ..Effects::default() };
+/// A cancel of a symbol and one of an account, a close by a rule and one by an operator.
+pub(super) fn commands() -> [Output; 4] {
     let cancel = CancelOrders {
         index: 0,
         account: id("ACC1"),
@@ -146,11 +150,6 @@ fn commands_are_printed_as_the_contract_shows_them() {
         seq: 1842,
         at: AT,
     };
-    let expected = r#"{"event":"cancel_orders","command_id":"0-1842-0","account":"ACC1","symbol":"AAPL","client_order_ids":["I-7"],"rule_id":"r-2","shard":0,"seq":1842,"at":1772811000130}"#;
-    assert_eq!(encoded(&Output::CancelOrders(cancel.clone()), &effects), expected);
-    let whole = CancelOrders { symbol: None, client_order_ids: 0..3, rule_id: None, index: 1, ..cancel };
-    let expected = r#"{"event":"cancel_orders","command_id":"0-1842-1","account":"ACC1","client_order_ids":["I-6","I-7","I-8"],"shard":0,"seq":1842,"at":1772811000130}"#;
-    assert_eq!(encoded(&Output::CancelOrders(whole), &effects), expected);
     let close = ClosePosition {
         index: 1,
         account: id("ACC1"),
@@ -162,13 +161,31 @@ fn commands_are_printed_as_the_contract_shows_them() {
         seq: 1842,
         at: AT,
     };
-    let expected = r#"{"event":"close_position","command_id":"0-1842-1","account":"ACC1","symbol":"AAPL","side":"sell","qty":"60","order_type":"market","reduce_only":true,"rule_id":"r-2","shard":0,"seq":1842,"at":1772811000130}"#;
-    assert_eq!(encoded(&Output::ClosePosition(close.clone()), &effects), expected);
-    let bare = ClosePosition { rule_id: None, ..close };
-    assert_eq!(encoded(&Output::ClosePosition(bare), &effects), expected.replace(r#""rule_id":"r-2","#, ""));
+    [
+        Output::CancelOrders(cancel.clone()),
+        Output::CancelOrders(CancelOrders { symbol: None, client_order_ids: 0..2, rule_id: None, index: 1, ..cancel }),
+        Output::ClosePosition(close.clone()),
+        Output::ClosePosition(ClosePosition { rule_id: None, ..close }),
+    ]
 }
 
-fn notification() -> Notification {
+#[test]
+fn commands_are_printed_as_the_contract_shows_them() {
+    let effects = Effects { order_ids: vec![id("I-6"), id("I-7")], ..Effects::default() };
+    let close = r#"{"event":"close_position","command_id":"0-1842-1","account":"ACC1","symbol":"AAPL","side":"sell","qty":"60","order_type":"market","reduce_only":true,"rule_id":"r-2","shard":0,"seq":1842,"at":1772811000130}"#;
+    let bare = close.replace(r#""rule_id":"r-2","#, "");
+    let expected = [
+        r#"{"event":"cancel_orders","command_id":"0-1842-0","account":"ACC1","symbol":"AAPL","client_order_ids":["I-7"],"rule_id":"r-2","shard":0,"seq":1842,"at":1772811000130}"#,
+        r#"{"event":"cancel_orders","command_id":"0-1842-1","account":"ACC1","client_order_ids":["I-6","I-7"],"shard":0,"seq":1842,"at":1772811000130}"#,
+        close,
+        &bare,
+    ];
+    for (command, expected) in commands().iter().zip(expected) {
+        assert_eq!(encoded(command, &effects), expected);
+    }
+}
+
+pub(super) fn notification() -> Notification {
     let rule = RuleCited { id: id("r-2"), rule_type: RuleType::StopLoss, action: Action::ClosePosition, unit: Unit::Percent };
     Notification {
         index: 0,
@@ -260,23 +277,21 @@ fn a_notification_prints_all_that_applies() {
     assert!(text.contains(message), "{text}");
 }
 
+pub(super) fn dead_letter(field: Option<&str>) -> Output {
+    let message = "unexpected end at byte 5".into();
+    Output::DeadLetter(DeadLetter { code: RefusalCode::Malformed, field: field.map(Into::into), message })
+}
+
 #[test]
 fn a_dead_letter_keeps_the_record_as_it_came() {
-    let letter = |field: Option<&str>| {
-        Output::DeadLetter(DeadLetter {
-            code: RefusalCode::Malformed,
-            field: field.map(Into::into),
-            message: "unexpected end at byte 5".into(),
-        })
-    };
     let expected = concat!(
         r#"{"reason":"MALFORMED","message":"unexpected end at byte 5","source":{"topic":"orders.intents","partition":0,"offset":911},"#,
         r#""key":"ACC1","payload":"eyJhIjo="}"#,
     );
-    assert_eq!(encoded(&letter(None), &Effects::default()), expected);
-    assert!(encoded(&letter(Some("x\\y")), &Effects::default()).starts_with(r#"{"reason":"MALFORMED","field":"x\\y","message":"#));
+    assert_eq!(encoded(&dead_letter(None), &Effects::default()), expected);
+    assert!(encoded(&dead_letter(Some("x\\y")), &Effects::default()).starts_with(r#"{"reason":"MALFORMED","field":"x\\y","message":"#));
     let mut out = Vec::new();
-    encode_output(&mut out, &letter(None), &Effects::default(), &Origin { key: None, payload: b"", ..ORIGIN });
+    encode_output(&mut out, &dead_letter(None), &Effects::default(), &Origin { key: None, payload: b"", ..ORIGIN });
     assert!(String::from_utf8(out).unwrap().ends_with(r#""key":null,"payload":""}"#));
 }
 

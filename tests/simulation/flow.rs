@@ -1,0 +1,50 @@
+//! Order flow for the simulation: small, and rich in records whose outcome depends on order and clock.
+
+use ordergate::domain::{InputTopic, Millis};
+
+use crate::random::Random;
+
+/// The next record: its partition, key and value.
+pub fn record(random: &mut Random, number: usize, now: Millis) -> ((InputTopic, u32), Option<String>, String) {
+    let account = format!("A{}", random.below(4));
+    let symbol = format!("S{}", random.below(3));
+    let control = |value: String| ((InputTopic::Control, 0), None, value);
+    match number {
+        0..4 => return control(format!(r#"{{"event":"account_opened","account":"A{number}","owner":"u","cash":"100000"}}"#)),
+        4..7 => return control(format!(r#"{{"event":"instrument_defined","symbol":"S{}"}}"#, number - 4)),
+        7 => {
+            let rule = r#"{"id":"r-1","type":"max_position_size","threshold":"20","unit":"percent","action":"block"}"#;
+            return control(format!(r#"{{"event":"rule_created","rule":{rule}}}"#));
+        }
+        _ => {}
+    }
+    let price = 90 + random.below(20);
+    let id = random.below(40);
+    let qty = 1 + random.below(150);
+    let side = if random.chance(60) { "buy" } else { "sell" };
+    match random.below(20) {
+        0..4 => {
+            let partition = u32::try_from(random.below(2)).unwrap();
+            let value = format!(r#"{{"event":"trade","symbol":"{symbol}","price":"{price}","ts":{now}}}"#);
+            ((InputTopic::Prices, partition), Some(symbol), value)
+        }
+        4..13 => {
+            let value = format!(
+                r#"{{"event":"order_intent","client_order_id":"I-{id}","account":"{account}","symbol":"{symbol}","side":"{side}","order_type":"limit","qty":"{qty}","limit_price":"{price}"}}"#
+            );
+            ((InputTopic::Intents, 0), Some(account), value)
+        }
+        13..15 => {
+            let value = format!(r#"{{"event":"order_cancel","client_order_id":"I-{id}","account":"{account}"}}"#);
+            ((InputTopic::Intents, 0), Some(account), value)
+        }
+        15..18 => {
+            let value = format!(
+                r#"{{"event":"fill","exec_id":"E-{number}","client_order_id":"I-{id}","account":"{account}","symbol":"{symbol}","side":"{side}","qty":"{qty}","price":"{price}"}}"#
+            );
+            ((InputTopic::Executions, 0), Some(account), value)
+        }
+        18 => control(format!(r#"{{"event":"cash_adjusted","account":"{account}","amount":"{price}","reason":"x"}}"#)),
+        _ => ((InputTopic::Intents, 0), Some(account), format!("no record {number}")),
+    }
+}

@@ -1,0 +1,302 @@
+//! One seed: a world, its engines, its faults, then peace, then the checker.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ordergate::domain::{InputTopic, Millis, Source};
+use ordergate::engine::{Answer, Claimant, Clock, Handle, NoObserver, Options, Phase, Planted, Shard, state_hash};
+use ordergate::log::InputRecord;
+use tokio::sync::oneshot;
+
+use crate::checker;
+use crate::flow;
+use crate::log::SimLog;
+use crate::random::Random;
+use crate::store::{DiskFault, SimStore};
+use crate::world::{Life, World};
+
+/// With peace, everything is to be done after this many steps.
+const STEPS_TO_FINISH: u64 = 40_000;
+/// An owner notices another's claim within this many steps of its own.
+const STEPS_TO_NOTICE: u64 = 150;
+
+/// What a seed came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub seed: u64,
+    pub violations: Vec<String>,
+    pub counts: BTreeMap<&'static str, u64>,
+    pub head: [u8; 32],
+}
+
+#[derive(Clone, Default)]
+struct SimClock {
+    wall: Arc<AtomicI64>,
+    elapsed: Arc<AtomicU64>,
+}
+
+impl Clock for SimClock {
+    fn wall_ms(&self) -> Millis {
+        self.wall.load(Ordering::Relaxed)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed.load(Ordering::Relaxed))
+    }
+}
+
+/// A machine that runs an engine, or is down.
+struct Machine {
+    name: String,
+    store: SimStore,
+    clock: SimClock,
+    skew: Millis,
+    running: Option<Running>,
+}
+
+struct Running {
+    shard: Shard<SimLog>,
+    handle: Handle,
+    life: u64,
+    /// Steps in which it took itself for the owner after another's claim.
+    deluded_steps: u64,
+}
+
+/// A client that waits for what became of its intent.
+pub struct Asked {
+    pub source: Source,
+    pub answer: oneshot::Receiver<Answer>,
+}
+
+struct Simulation {
+    random: Random,
+    world: Rc<RefCell<World>>,
+    machines: Vec<Machine>,
+    asked: Vec<Asked>,
+    planted: Option<Planted>,
+    records_max: usize,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
+    let mut random = Random::new(seed);
+    let world = Rc::new(RefCell::new(World::new(Random::new(random.next()))));
+    let machine =
+        |name: &str| Machine { name: name.into(), store: SimStore::default(), clock: SimClock::default(), skew: 0, running: None };
+    let records_max = 20 + random.index(80);
+    let steps = 300 + random.below(900);
+    let mut simulation = Simulation { random, world, machines: vec![machine("a"), machine("b")], asked: Vec::new(), planted, records_max };
+    simulation.start(0);
+    for _ in 0..steps {
+        simulation.step_with_faults();
+        if !simulation.world.borrow().violations.is_empty() {
+            break;
+        }
+    }
+    simulation.finish();
+    let mut world = simulation.world.borrow_mut();
+    let records = world.input_count() as u64;
+    *world.counts.entry("(records)").or_default() += records;
+    *world.counts.entry("(void ledger entries)").or_default() += world.judge.void;
+    *world.counts.entry("(terms)").or_default() += world.judge.term;
+    Outcome { seed, violations: world.violations.clone(), counts: world.counts.clone(), head: world.judge.head }
+}
+
+impl Simulation {
+    fn start(&mut self, at: usize) {
+        let life = {
+            let mut world = self.world.borrow_mut();
+            world.lives.push(Life::default());
+            world.lives.len() as u64 - 1
+        };
+        let random = &mut self.random;
+        let options = Options {
+            claimant: Claimant { owner: self.machines[at].name.clone(), ..Claimant::default() },
+            frame_records_max: 1 + random.index(4),
+            inbox_records_max: 8,
+            tail_every: Duration::from_millis(20),
+            retry_after: Duration::from_millis(30),
+            snapshot_every: Duration::from_secs(5),
+            snapshot_records: 3 + random.below(20),
+            state_hash_frames: 3,
+            planted: self.planted,
+            ..Options::default()
+        };
+        let machine = &mut self.machines[at];
+        let log = SimLog::new(Rc::clone(&self.world), life);
+        let (clock, store) = (Box::new(machine.clock.clone()), Box::new(machine.store.clone()));
+        let (shard, handle) = Shard::new(log, clock, store, Box::new(NoObserver), options);
+        machine.running = Some(Running { shard, handle, life, deluded_steps: 0 });
+    }
+
+    fn crash(&mut self, at: usize) {
+        if let Some(running) = self.machines[at].running.take() {
+            self.world.borrow_mut().orphan(running.life);
+        }
+    }
+
+    fn step_with_faults(&mut self) {
+        self.tick();
+        let at = self.random.index(self.machines.len());
+        match self.random.below(1000) {
+            0..8 => self.crash_or_start(at),
+            8..14 => self.light_a_fuse(at),
+            14..24 => self.jump_the_clock(at),
+            24..34 => self.spoil_the_disk(at),
+            34..120 => self.produce(),
+            120..500 => self.world.borrow_mut().deliver(),
+            _ => self.step_machine(at),
+        }
+    }
+
+    fn tick(&mut self) {
+        let passed = self.random.below(4);
+        let mut world = self.world.borrow_mut();
+        world.step += 1;
+        world.now += i64::try_from(passed).unwrap();
+        for machine in &mut self.machines {
+            machine.clock.elapsed.fetch_add(passed, Ordering::Relaxed);
+            machine.clock.wall.store(world.now + machine.skew, Ordering::Relaxed);
+        }
+    }
+
+    fn crash_or_start(&mut self, at: usize) {
+        if self.machines[at].running.is_none() {
+            self.start(at);
+        } else if self.random.chance(50) {
+            self.world.borrow_mut().count("an instance is killed");
+            self.crash(at);
+        }
+    }
+
+    /// It dies at some call of the port to come, in the middle of whatever it does then.
+    fn light_a_fuse(&mut self, at: usize) {
+        let calls = self.random.below(25);
+        if let Some(running) = &self.machines[at].running {
+            let mut world = self.world.borrow_mut();
+            world.life(running.life).fuse.get_or_insert(calls);
+        }
+    }
+
+    fn jump_the_clock(&mut self, at: usize) {
+        self.world.borrow_mut().count("a clock jumps");
+        self.machines[at].skew = i64::try_from(self.random.below(20_000)).unwrap() - 10_000;
+    }
+
+    fn spoil_the_disk(&mut self, at: usize) {
+        let faults = [DiskFault::Lost, DiskFault::Stale, DiskFault::Foreign];
+        let fault = faults[self.random.index(faults.len())];
+        self.world.borrow_mut().count("a snapshot is lost, stale or foreign");
+        self.machines[at].store.0.lock().unwrap().fault = fault;
+    }
+
+    fn produce(&mut self) {
+        let mut world = self.world.borrow_mut();
+        let number = world.input_count();
+        if number >= self.records_max {
+            return;
+        }
+        let now = world.now;
+        let ((topic, partition), key, value) = flow::record(&mut self.random, number, now);
+        let records = world.inputs.get_mut(&(topic, partition)).unwrap();
+        let gap = if self.random.chance(10) { 1 + self.random.below(3) } else { 0 };
+        let offset = records.last().map_or(0, |last| last.source.offset + 1) + gap;
+        let source = Source { topic, partition, offset };
+        records.push(InputRecord { source, ts: now, key: key.map(String::into_bytes), payload: value.into_bytes() });
+        let running: Vec<&Running> = self.machines.iter().filter_map(|machine| machine.running.as_ref()).collect();
+        if topic == InputTopic::Intents && !running.is_empty() {
+            let handle = &running[self.random.index(running.len())].handle;
+            self.asked.push(Asked { source, answer: handle.answer(source) });
+        }
+    }
+
+    fn step_machine(&mut self, at: usize) {
+        let Some(running) = &mut self.machines[at].running else { return };
+        let life = running.life;
+        running.shard.step(Duration::ZERO);
+        let status = running.handle.status();
+        let deluded = status.phase == Phase::Owning && status.term < self.world.borrow().judge.term;
+        running.deluded_steps = if deluded { running.deluded_steps + 1 } else { 0 };
+        if running.deluded_steps > STEPS_TO_NOTICE {
+            self.world.borrow_mut().violate(format!("an owner does not notice that term {} is over", status.term));
+        }
+        if self.world.borrow_mut().life(life).crashed {
+            self.world.borrow_mut().count("an instance dies within a step");
+            self.crash(at);
+        }
+    }
+
+    /// Peace: one instance, no more faults, until everything is decided and published.
+    fn finish(&mut self) {
+        if !self.world.borrow().violations.is_empty() {
+            return;
+        }
+        let survivor = self.random.index(self.machines.len());
+        for at in 0..self.machines.len() {
+            if at != survivor {
+                self.crash(at);
+            }
+        }
+        self.world.borrow_mut().faulty = false;
+        match &self.machines[survivor].running {
+            Some(running) => self.world.borrow_mut().life(running.life).fuse = None,
+            None => self.start(survivor),
+        }
+        for _ in 0..STEPS_TO_FINISH {
+            self.tick();
+            match self.random.below(2) {
+                0 => self.world.borrow_mut().deliver(),
+                _ => self.step_machine(survivor),
+            }
+            if self.is_done(survivor) {
+                self.stop(survivor);
+                return;
+            }
+            if !self.world.borrow().violations.is_empty() {
+                return;
+            }
+        }
+        let phase = self.machines[survivor].running.as_ref().map(|running| running.handle.status().phase);
+        let mut world = self.world.borrow_mut();
+        let (seq, records) = (world.judge.seq, world.input_count());
+        world.violate(format!("with peace it does not finish: {seq} of {records} records are decided, {phase:?}"));
+    }
+
+    fn is_done(&self, at: usize) -> bool {
+        let world = self.world.borrow();
+        let Some(running) = &self.machines[at].running else { return false };
+        let status = running.handle.status();
+        world.judge.seq == world.input_count() as u64
+            && world.lanes.iter().all(|lane| lane.messages.is_empty())
+            && world.lives[usize::try_from(running.life).unwrap()].acknowledgements.is_empty()
+            && (status.phase, status.committed_seq) == (Phase::Owning, world.judge.seq)
+            && (status.frames_in_flight, status.outputs_in_flight) == (0, 0)
+    }
+
+    /// A clean stop; then the checker.
+    fn stop(&mut self, at: usize) {
+        let Some(mut running) = self.machines[at].running.take() else { return };
+        let mut live = running.handle.query(state_hash);
+        running.shard.step(Duration::ZERO);
+        let live = live.try_recv().ok();
+        running.handle.stop();
+        let mut stopped = false;
+        for _ in 0..STEPS_TO_FINISH {
+            self.tick();
+            self.world.borrow_mut().deliver();
+            if !running.shard.step(Duration::ZERO) {
+                stopped = true;
+                break;
+            }
+        }
+        let mut world = self.world.borrow_mut();
+        if !stopped {
+            world.violate("with peace it does not stop".into());
+        }
+        checker::check(&mut world, live, &mut self.asked);
+    }
+}
