@@ -80,6 +80,8 @@ pub struct Asked<'a> {
     pub qty: Option<i64>,
     /// What is wrong with its size or its change, beside what the column sees itself.
     pub size_objection: Option<Field>,
+    /// The quantity of a `notional` leaves its type.
+    pub overflows: bool,
     /// Whether it strictly reduces.
     pub reducing: bool,
     /// It is to be refused unless it does.
@@ -126,6 +128,9 @@ pub fn run(asked: &Asked<'_>, exempt: &mut Vec<Reason>) -> Result<(), Box<Reason
     };
     if instrument.currency != asked.currency {
         return Err(Box::new(Reason { field: Some(Field::Symbol), ..Reason::of(ReasonCode::CurrencyMismatch) }));
+    }
+    if asked.overflows {
+        return Err(Box::new(Reason { field: Some(Field::Notional), ..Reason::of(ReasonCode::ValueOutOfRange) }));
     }
     if let Some(field) = invalid(asked, instrument) {
         return Err(Box::new(Reason { field: Some(field), ..Reason::of(ReasonCode::InvalidOrder) }));
