@@ -1,7 +1,7 @@
 //! Reading a body: bounded in bytes and in time.
 //!
-//! Invariant: a body over the limit is refused as soon as it is known to be, by its length header
-//! or by what came. Deliberately absent: content encodings; a compressed body has no bound.
+//! Invariant: nothing of a body over the limit is kept once that is known, by its length header or by
+//! what came. Deliberately absent: content encodings; a compressed body has no bound.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -31,22 +31,32 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits, bodies: &Gau
 
 async fn collect(headers: &HeaderMap, mut body: Body, limits: &Limits, mut share: Share) -> Result<Whole, Problem> {
     let bytes_max = limits.body_bytes_max;
-    let too_large = || Problem::new(ApiCode::BodyTooLarge, format!("a body has at most {bytes_max} bytes"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > bytes_max) {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
+    let mut refused = announced.filter(|length| *length > bytes_max).map(|_| too_large(bytes_max));
+    let (mut bytes, mut seen) = (Vec::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::new(ApiCode::BodyUnreadable, error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > bytes_max {
-            return Err(too_large());
+        seen = seen.saturating_add(data.len());
+        if refused.is_none() && seen > bytes_max {
+            refused = Some(too_large(bytes_max));
         }
-        if !share.grow(data.len(), limits.bodies_bytes_max) {
-            return Err(Problem::new(ApiCode::TooBusy, "too much is being sent at once"));
+        if refused.is_none() && !share.grow(data.len(), limits.bodies_bytes_max) {
+            refused = Some(Problem::new(ApiCode::TooBusy, "too much is being sent at once"));
         }
-        bytes.extend_from_slice(&data);
+        match refused {
+            None => bytes.extend_from_slice(&data),
+            // A client that is still sending does not read: some of the rest is thrown away, so that it hears why.
+            Some(problem) if seen > bytes_max.saturating_mul(2) => return Err(problem),
+            Some(_) => bytes = Vec::new(),
+        }
     }
-    Ok(Whole { bytes, share })
+    match refused {
+        None => Ok(Whole { bytes, share }),
+        Some(problem) => Err(problem),
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(ApiCode::BodyTooLarge, format!("a body has at most {bytes_max} bytes"))
 }

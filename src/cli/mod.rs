@@ -13,6 +13,7 @@ mod lines;
 mod range;
 mod replay;
 mod run;
+mod schema;
 mod send;
 mod settings;
 mod shell;
@@ -52,6 +53,8 @@ enum Command {
     Send(send::Args),
     /// Print a topic of a running daemon
     Tail(tail::Args),
+    /// Print the JSON Schemas of all records
+    Schema(schema::Args),
     /// Print or check the configuration
     Config(settings::Args),
     /// Print completions for a shell
@@ -92,6 +95,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man => shell::man(),
