@@ -3,7 +3,9 @@
 //! Invariant: the same output gives the same bytes, always; nothing is allocated but the buffer's
 //! growth. Deliberately absent: clocks, configuration and serde.
 
-use crate::domain::{CancelOrders, ClosePosition, DeadLetter, Decision, Effects, Figure, Notification, Output, Reason, ReasonCode, Source};
+use crate::domain::{
+    CancelOrders, ClosePosition, DeadLetter, Decision, Effects, Figure, Notification, Output, Reason, ReasonCode, RuleCited, Source,
+};
 
 use super::encode_text;
 use super::topics::OutputTopic;
