@@ -167,12 +167,13 @@ impl Gate {
         let blocked = outcome.verdict == Verdict::Block;
         let account = &mut self.accounts[wanted.ix as usize];
         let mut desk = Desk { shared: &self.shared, account, ix: wanted.ix, turn };
-        if content.kind() == IntentKind::Order {
+        let code = desk.turn.out.reasons.last().filter(|_| blocked).map(|reason| reason.code);
+        let uses_id = code != Some(ReasonCode::ValueOutOfRange);
+        if content.kind() == IntentKind::Order && uses_id {
             desk.answer_command(content.id(), wanted.symbol, wanted.side, blocked);
         }
         if blocked {
-            let code = desk.turn.out.reasons.last().map_or(ReasonCode::RuleBreach, |reason| reason.code);
-            self.say_rejected(wanted.ix, ids_of(content).0, code, turn);
+            self.say_rejected(wanted.ix, ids_of(content).0, code.unwrap_or(ReasonCode::RuleBreach), turn);
         }
         if !outcome.judged || outcome.reducing {
             return;

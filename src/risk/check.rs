@@ -30,6 +30,9 @@ pub struct EffectiveLimits {
 /// The age above which a mark is stale where nobody says otherwise.
 pub const DEFAULT_MAX_PRICE_AGE_MS: Millis = 60_000;
 
+/// The window of the order rate where nobody says otherwise.
+pub const DEFAULT_ORDER_RATE_WINDOW_MS: Millis = 1_000;
+
 impl EffectiveLimits {
     /// An account's own limits over the gate's defaults.
     #[must_use]
@@ -42,7 +45,7 @@ impl EffectiveLimits {
             max_price_age_ms: resolve(own.max_price_age_ms, default.max_price_age_ms, Some(DEFAULT_MAX_PRICE_AGE_MS))
                 .filter(|age| *age > 0),
             order_rate_limit: resolve(own.order_rate_limit, default.order_rate_limit, None),
-            order_rate_window_ms: resolve(own.order_rate_window_ms, default.order_rate_window_ms, None),
+            order_rate_window_ms: resolve(own.order_rate_window_ms, default.order_rate_window_ms, Some(DEFAULT_ORDER_RATE_WINDOW_MS)),
             duplicate_window_ms: resolve(own.duplicate_window_ms, default.duplicate_window_ms, None),
             self_trade_prevention: resolve(own.self_trade_prevention, default.self_trade_prevention, None).unwrap_or(false),
         }
