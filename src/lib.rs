@@ -2,6 +2,8 @@
 //!
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
+pub mod api;
+pub mod app;
 pub mod book;
 pub mod cli;
 pub mod config;
@@ -15,5 +17,4 @@ pub mod market;
 pub mod risk;
 pub mod snapshot;
 pub mod telemetry;
-
 pub mod wire;

@@ -92,7 +92,7 @@ metrics! {
     SNAPSHOTS_BROKEN = "ordergate_snapshots_broken_total", Counter, Count, "Snapshot folders that were moved aside.";
     HTTP_REQUESTS = "ordergate_http_requests_total", Counter, Count, "Requests answered; labels: method, path, status.";
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";
-    HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections.";
+    HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections; labels: listener (its port).";
     HTTP_STREAMS = "ordergate_http_streams", Gauge, Count, "Followers of topics.";
 }
 

@@ -267,6 +267,12 @@ impl Orders {
         leaves.is_some_and(|leaves| leaves.checked_add(position.holding.qty.saturating_abs()).is_some())
     }
 
+    /// [`Orders::fits`] for a position that may not be there yet.
+    #[must_use]
+    pub fn fits_at(position: Option<&Position>, side: Side, add: i64) -> bool {
+        position.is_none_or(|position| Self::fits(position, side, add))
+    }
+
     /// Lets an order work for `total`: reserves it as the newest leg. The caller asked [`Orders::fits`].
     pub fn reserve(&mut self, position: &mut Position, slot: u32, total: i64, prices: OrderPrices) {
         let leg = self.next_leg;
@@ -325,8 +331,8 @@ impl Orders {
         false
     }
 
-    /// Sets what is filled of an order (after a bust); a working order's leaves follow, an order
-    /// that is done stays done. `false` when its leaves would leave their type or reach 0.
+    /// Sets what is filled of an order (after a bust); a working order's leaves follow, and it ends
+    /// where they reach 0. An order that is done stays done. The caller asked [`Orders::fits`].
     pub fn set_filled(&mut self, position: &mut Position, slot: u32, filled: i64) {
         let entry = &mut self.entries[slot as usize];
         let before = entry.leaves();

@@ -2,18 +2,16 @@
 //!
 //! Invariant: memory does not grow with the file, and an error knows its file and line.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Failure, OrExit};
+use crate::engine::EventLog;
 
-const BUFFER_BYTES: usize = 1 << 20;
 /// Far above any line with a value of 64 KiB; a file without line feeds must not fill the memory.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -29,23 +27,24 @@ pub struct Lines {
 impl Lines {
     /// Opens a path, or standard input for `-`. Compression is told by the first bytes.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let standard = path.as_os_str() == "-";
-        let name = if standard { "-".to_owned() } else { path.display().to_string() };
-        let (raw, size): (Box<dyn Read>, u64) = if standard {
-            (Box::new(io::stdin().lock()), 0)
-        } else {
-            let file = File::open(path).or_exit(Exit::Io, || format!("cannot open {name}"))?;
-            let size = file.metadata().map_or(0, |metadata| metadata.len());
-            (Box::new(file), size)
-        };
-        let progress = Progress::new(size);
-        let counted = Counted { inner: raw, count: progress.done.clone() };
-        let reader = decompressed(BufReader::with_capacity(BUFFER_BYTES, counted)).or_exit(Exit::Io, || format!("cannot read {name}"))?;
+        let EventLog { name, lines: reader, bytes, read } = EventLog::open(path).map_err(|error| Failure::new(Exit::Io, error))?;
+        let progress = Progress::new(bytes.unwrap_or(0), read);
         Ok(Self { name, reader, line: Vec::new(), number: 0, progress })
     }
 
-    /// Goes to the next line; false at the end.
+    /// Goes to the next line that is not blank; false at the end.
     pub fn advance(&mut self) -> Result<bool, Failure> {
+        loop {
+            if !self.read_line()? {
+                return Ok(false);
+            }
+            if !self.line.trim_ascii().is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn read_line(&mut self) -> Result<bool, Failure> {
         self.line.clear();
         let mut limited = (&mut self.reader).take(LINE_BYTES_MAX);
         // What cannot be decompressed is wrong input; what cannot be read is told the same way, with its place.
@@ -90,31 +89,6 @@ impl Lines {
     }
 }
 
-fn decompressed(mut raw: BufReader<Counted>) -> io::Result<Box<dyn BufRead>> {
-    let head = raw.fill_buf()?;
-    if head.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(raw))));
-    }
-    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::Decoder::with_buffer(raw)?)));
-    }
-    Ok(Box::new(raw))
-}
-
-/// Counts what is read of a file, before it is decompressed.
-struct Counted {
-    inner: Box<dyn Read>,
-    count: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buf)?;
-        self.count.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
-    }
-}
-
 /// How far a file is read, shown only on a terminal.
 struct Progress {
     bar: Option<ProgressBar>,
@@ -122,8 +96,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(size: u64) -> Self {
-        let done = Arc::new(AtomicU64::new(0));
+    fn new(size: u64, done: Arc<AtomicU64>) -> Self {
         if !io::stderr().is_terminal() {
             return Self { bar: None, done };
         }

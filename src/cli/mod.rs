@@ -5,10 +5,15 @@
 //! progress where nobody watches, and any decision: commands call what does the work.
 
 mod client;
+mod demo;
 mod exit;
+mod generate;
+mod ledger;
 mod lines;
 mod range;
 mod replay;
+mod run;
+mod schema;
 mod send;
 mod settings;
 mod shell;
@@ -16,7 +21,6 @@ mod tail;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,26 +37,30 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon
+    Run(run::Args),
     /// Replay an event log through a new gate and print what comes out
     Replay(replay::Args),
+    /// Show the gate at work: a daemon, generated orders, decisions explained
+    Demo(demo::Args),
+    /// Fold a ledger again and prove that it gives what it recorded
+    Verify(ledger::Place),
+    /// Look into a ledger
+    Ledger(ledger::Args),
+    /// Write deterministic, realistic order flow as an event log
+    Generate(generate::Args),
     /// Send an event log to a running daemon
     Send(send::Args),
     /// Print a topic of a running daemon
     Tail(tail::Args),
+    /// Print the JSON Schemas of all records
+    Schema(schema::Args),
     /// Print or check the configuration
     Config(settings::Args),
     /// Print completions for a shell
     Completions(shell::Args),
     /// Print the man page
     Man,
-}
-
-/// Where the ledger is.
-#[derive(Debug, clap::Args)]
-pub struct DataDir {
-    /// Directory of the embedded log and the snapshots
-    #[arg(long, value_name = "DIR", env = "ORDERGATE_DATA_DIR", hide_env = true)]
-    data_dir: Option<PathBuf>,
 }
 
 /// Reads the arguments, does what they ask, says how it ended.
@@ -79,9 +87,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Verify(place) => ledger::run_verify(&place),
+        Command::Ledger(args) => ledger::run(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man => shell::man(),

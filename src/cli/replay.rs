@@ -6,13 +6,18 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use super::ledger::fold_failure;
 use super::lines::Lines;
 use super::range::{Range, Stand};
 use super::{Exit, Failure, OrExit};
 use crate::domain::{Effects, InputTopic, Millis, Output, Record, Source};
+use crate::embedded::EmbeddedReader;
+use crate::engine::{Fold, ReplayError, Replayed, Visit, replay_ledger, state_hash};
 use crate::gate::Gate;
+use crate::log::{OutputRecord, Topic};
 use crate::wire::{self, Line, Origin, OutputTopic};
 
 /// Arguments of `replay`.
@@ -41,14 +46,57 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut replay = Replay::new(0, args.dead_letter, args.state.is_some(), args.range.clone());
     match (&args.file, &args.data_dir) {
         (Some(file), _) => replay.file(file)?,
-        (None, Some(_)) => {}
+        (None, Some(dir)) => return ledger(args, dir),
         (None, None) => {}
     }
     replay.printer.flush()?;
     match &args.state {
-        Some(path) => replay.write_state(path),
+        Some(path) => write_state(&replay.gate, path),
         None => Ok(()),
     }
+}
+
+/// Folds the ledger of a data directory.
+fn ledger(args: &Args, dir: &Path) -> Result<(), Failure> {
+    let reader = EmbeddedReader::open(dir)?;
+    let mut printer = Printer { dead_letter: args.dead_letter, whole: args.state.is_some(), ..Printer::default() };
+    let (mut failed, mut last, mut over) = (None, 0, false);
+    let mut fold = fold_ledger(&reader, &mut |record| {
+        let gate = record.fold.gate();
+        let stand = Stand { seq: gate.seq(), at: gate.at() };
+        over = args.range.is_over(stand);
+        if over {
+            return Ok(ControlFlow::Break(()));
+        }
+        last = stand.seq;
+        if args.range.has_begun(stand)
+            && let Err(failure) = printer.print_records(record.outputs, gate)
+        {
+            failed = Some(failure);
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    printer.flush()?;
+    let Some(path) = &args.state else { return Ok(()) };
+    if over {
+        // The range was seen to be over one record too late: the books are those before it.
+        let until =
+            |record: &Replayed<'_>| if record.fold.gate().seq() < last { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        fold = if last == 0 { Fold::new(0) } else { fold_ledger(&reader, &mut |record| Ok(until(record)))? };
+    }
+    write_state(fold.gate(), path)
+}
+
+fn fold_ledger(reader: &EmbeddedReader, visit: &mut Visit<'_>) -> Result<Fold, Failure> {
+    let folded = replay_ledger(0, |from, limit| reader.read(Topic::Ledger, from, limit), visit);
+    folded.map_err(|error| match error {
+        ReplayError::Ledger(error) => fold_failure(error),
+        ReplayError::Read { .. } | ReplayError::Line { .. } | ReplayError::Visit(_) => Failure::new(Exit::Io, error),
+    })
 }
 
 struct Replay {
@@ -107,19 +155,16 @@ impl Replay {
         }
         Ok(true)
     }
-
-    fn write_state(&self, path: &Path) -> Result<(), Failure> {
-        let doing = || format!("cannot write {}", path.display());
-        let mut state = Vec::new();
-        wire::encode_state(&mut state, self.gate.seq(), self.gate.at(), &state_hash(&self.gate), self.gate.books());
-        state.push(b'\n');
-        let mut file = BufWriter::new(File::create(path).or_exit(Exit::Io, doing)?);
-        file.write_all(&state).and_then(|()| file.flush()).or_exit(Exit::Io, doing)
-    }
 }
 
-fn place(topic: OutputTopic) -> usize {
-    topic as usize
+fn write_state(gate: &Gate, path: &Path) -> Result<(), Failure> {
+    let doing = || format!("cannot write {}", path.display());
+    let mut state = Vec::new();
+    let hash = blake3::Hash::from_bytes(state_hash(gate)).to_hex();
+    wire::encode_state(&mut state, gate.seq(), gate.at(), &hash, gate.books());
+    state.push(b'\n');
+    let mut file = BufWriter::new(File::create(path).or_exit(Exit::Io, doing)?);
+    file.write_all(&state).and_then(|()| file.flush()).or_exit(Exit::Io, doing)
 }
 
 /// Outputs as lines on standard output.
@@ -138,8 +183,8 @@ impl Printer {
     fn print(&mut self, effects: &Effects, origin: &Origin<'_>, gate: &Gate) -> Result<(), Failure> {
         for output in &effects.outputs {
             let topic = wire::topic_of(output);
-            let offset = self.offsets[place(topic)];
-            self.offsets[place(topic)] += 1;
+            let offset = self.offsets[topic.place()];
+            self.offsets[topic.place()] += 1;
             if matches!(output, Output::DeadLetter(_)) && !self.dead_letter {
                 continue;
             }
@@ -148,6 +193,23 @@ impl Printer {
             let key = wire::key_of(output, origin);
             wire::write_line(&mut self.buffer, topic.as_str(), gate.shard(), Some(offset), gate.at(), key, &self.payload);
         }
+        self.flush_when_full()
+    }
+
+    fn print_records(&mut self, outputs: &[OutputRecord], gate: &Gate) -> Result<(), Failure> {
+        for output in outputs {
+            let offset = self.offsets[output.topic.place()];
+            self.offsets[output.topic.place()] += 1;
+            if output.topic == OutputTopic::DeadLetter && !self.dead_letter {
+                continue;
+            }
+            let key = output.key.as_deref();
+            wire::write_line(&mut self.buffer, output.topic.as_str(), gate.shard(), Some(offset), gate.at(), key, &output.payload);
+        }
+        self.flush_when_full()
+    }
+
+    fn flush_when_full(&mut self) -> Result<(), Failure> {
         if self.buffer.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -165,13 +227,4 @@ impl Printer {
         }
         Ok(())
     }
-}
-
-fn state_hash(gate: &Gate) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let _ = bincode::serde::encode_into_std_write(gate.shared(), &mut hasher, bincode::config::standard());
-    for account in gate.accounts() {
-        let _ = bincode::serde::encode_into_std_write(account, &mut hasher, bincode::config::standard());
-    }
-    hasher.finalize().to_hex().to_string()
 }

@@ -24,7 +24,7 @@ mod upkeep;
 mod verify;
 
 pub use clock::{Clock, SystemClock};
-pub use fold::{Decoded, Drift, Fold, state_hash};
+pub use fold::{Decoded, Drift, Fold, position_text, state_hash};
 pub use handle::{Answer, Handle, Phase, Status};
 pub use observer::{Committed, NoObserver, Observer};
 pub use options::{ALL_PLANTED, Options, Planted};

@@ -6,7 +6,7 @@
 use super::Gate;
 use super::desk::Desk;
 use super::turn::Turn;
-use crate::book::{AccountIx, CommandState, FillValues, Holding, RememberedFill, Status, SymbolIx};
+use crate::book::{AccountIx, CommandState, FillValues, Holding, Orders, RememberedFill, Status, SymbolIx};
 use crate::domain::{
     ClientOrderId, ExecId, Fill, Id, IntentKind, Money, NotificationCode, NotificationData, NotificationType, Price, Qty, RefusalCode,
     Refused, Report, ReportKind, Side, TimeInForce, TradeBusted, TradeCorrected, TradingState, value,
@@ -183,15 +183,16 @@ impl Gate {
         let multiplier = self.shared.symbols[fill.symbol as usize].multiplier();
         let changed = account.fills.holding_with(number, values.map(|(values, _)| values), multiplier);
         let cash = changed_cash(account.cash, &fill, values, multiplier);
-        let Some(((holding, opened), cash)) = changed.zip(cash) else {
+        let was = if fill.busted { 0 } else { fill.qty };
+        let difference = values.map_or(0, |(values, _)| values.qty).saturating_sub(was);
+        let fits = Orders::fits_at(account.position(fill.symbol), fill.side, difference.saturating_neg());
+        let Some(((holding, opened), cash)) = changed.zip(cash).filter(|_| fits) else {
             let message = "the position without, or with, this fill leaves its type";
             return self.unreadable(Some(ix), (None, None), message, turn);
         };
         account.fills.change(number, values, multiplier);
         account.cash = cash;
-        let was = if fill.busted { 0 } else { fill.qty };
-        let now = values.map_or(0, |(values, _)| values.qty);
-        self.change_filled(ix, &fill, now.saturating_sub(was), turn);
+        self.change_filled(ix, &fill, difference, turn);
         let account = &mut self.accounts[ix as usize];
         let mut desk = Desk { shared: &self.shared, account, ix, turn };
         desk.set_holding(fill.symbol, holding, opened);

@@ -1,54 +1,22 @@
-//! Orders, amendments and cancels: looked up, checked, judged, reserved, decided.
+//! Orders, amendments and cancels as they come: looked up, and answered where nothing is to be judged.
 //!
-//! Invariant: what is approved is reserved in the same step as the decision, and an id that has a
-//! decision never gets another one.
+//! Invariant: an id that has a decision never gets another one.
 
-use super::Gate;
-use super::desk::Desk;
-use super::turn::Turn;
-use crate::book::{AccountIx, Content, Entry, Leg, NONE, OrderContent, Orders, Position, Status, StrategyIx, SymbolIx};
-use crate::domain::{
-    AccountId, ClientOrderId, Decision, Factor, Field, IntentKind, Millis, Mode, Money, NotificationCode, NotificationData,
-    NotificationType, OrderAmend, OrderCancel, OrderIntent, OrderPrices, OrderType, Output, Qty, Reason, ReasonCode, Refused, Side, Size,
-    TimeInForce, Verdict,
-};
-use crate::market::symbol::SymbolState;
-use crate::risk::check::{self, Amends, Asked, EffectiveLimits};
-use crate::risk::evaluate::{Finding, Findings, Proposal};
-use crate::risk::figures::{Ask, equity};
-use crate::risk::{action, measure::Amount};
+use std::ops::Range;
+
 use ethnum::I256;
 
-/// An order as it would work if it were allowed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    ix: AccountIx,
-    symbol: SymbolIx,
-    strategy: StrategyIx,
-    side: Side,
-    order_type: OrderType,
-    prices: OrderPrices,
-    /// The total quantity; `None` while a `notional` has no price.
-    qty: Option<i64>,
-    size_objection: Option<Field>,
-    reduce_only: bool,
-    resizable: bool,
-    /// The slot of the order that it replaces, and what is filled of that.
-    replaces: Option<(u32, i64)>,
-    amends: Option<Amends>,
-    /// An amendment that changes nothing but the quantity, downwards.
-    lowers: bool,
-}
-
-/// What the checks and rules left of it.
-struct Outcome {
-    verdict: Verdict,
-    approved: i64,
-    equity: Option<Money>,
-    /// The rules were asked, and may be told.
-    judged: bool,
-    reducing: bool,
-}
+use super::Gate;
+use super::decide::Wanted;
+use super::turn::Turn;
+use crate::book::{AccountIx, Content, Entry, NONE, OrderContent, Orders, Position, Status};
+use crate::domain::{
+    AccountId, ClientOrderId, Decision, Factor, Field, IntentKind, Millis, Money, NotificationCode, NotificationData, NotificationType,
+    OrderAmend, OrderCancel, OrderIntent, OrderPrices, Output, Qty, Reason, ReasonCode, RefusalCode, Refused, Side, Size, Symbol,
+    TimeInForce, Verdict,
+};
+use crate::risk::check::{self, Amends};
+use crate::risk::figures::equity;
 
 impl Gate {
     /// A new order.
@@ -77,7 +45,8 @@ impl Gate {
                 Some((intent.symbol, intent.side, intent.size)),
             );
         }
-        let (qty, size_objection) = self.quantity(&content);
+        let quantity = self.quantity(&content);
+        let (qty, size_objection) = quantity.unwrap_or_default();
         let wanted = Wanted {
             ix,
             symbol: content.symbol,
@@ -87,6 +56,7 @@ impl Gate {
             prices: content.prices,
             qty,
             size_objection,
+            overflows: quantity.is_none(),
             reduce_only: content.reduce_only,
             resizable: content.time_in_force != TimeInForce::Fok && !content.all_or_none,
             replaces: None,
@@ -136,6 +106,7 @@ impl Gate {
             prices,
             qty: Some(total),
             size_objection: objection,
+            overflows: false,
             reduce_only: original.reduce_only,
             resizable: false,
             replaces: Some((slot, order.filled)),
@@ -177,8 +148,8 @@ impl Gate {
     pub(super) fn on_refused_intent(&mut self, refused: &Refused, turn: &mut Turn<'_>) {
         if let (Some(client_order_id), Some(account)) = (refused.client_order_id, refused.account) {
             let code = match refused.code {
-                crate::domain::RefusalCode::Misrouted => ReasonCode::Misrouted,
-                crate::domain::RefusalCode::ValueOutOfRange => ReasonCode::ValueOutOfRange,
+                RefusalCode::Misrouted => ReasonCode::Misrouted,
+                RefusalCode::ValueOutOfRange => ReasonCode::ValueOutOfRange,
                 _ => ReasonCode::Malformed,
             };
             let detail = Box::new((refused.field.clone(), refused.message.clone()));
@@ -214,24 +185,8 @@ impl Gate {
         if entry.content == *content {
             let first = turn.out.reasons.len();
             turn.out.reasons.extend_from_slice(&entry.reasons);
-            let symbol = entry.symbol.and_then(|symbol| self.shared.symbol_name(symbol));
-            turn.out.outputs.push(Output::Decision(Decision {
-                client_order_id,
-                amend_id,
-                account: account.id,
-                intent: Some(content.kind()),
-                symbol,
-                side: entry.side,
-                verdict: entry.verdict,
-                requested_qty: entry.requested_qty,
-                approved_qty: entry.approved_qty,
-                reasons: first..turn.out.reasons.len(),
-                equity: entry.equity,
-                shard: turn.shard,
-                seq: entry.seq,
-                at: entry.at,
-                source: entry.source,
-            }));
+            let reasons = first..turn.out.reasons.len();
+            turn.out.outputs.push(Output::Decision(self.decision_of(ix, entry, reasons, turn.shard)));
             return true;
         }
         let equity = equity(account, &self.shared.symbols).ok();
@@ -249,77 +204,63 @@ impl Gate {
         true
     }
 
-    fn working_order(&self, ix: AccountIx, id: &ClientOrderId) -> Option<(u32, &Entry)> {
-        let slot = self.index.id(IntentKind::Order, ix, id, &self.accounts)?;
-        let order = self.accounts[ix as usize].orders.get(slot)?;
-        (order.status == Status::Working).then_some((slot, order))
-    }
-
-    /// The quantity of an order, and what is wrong with it.
-    fn quantity(&self, content: &OrderContent) -> (Option<i64>, Option<Field>) {
-        match content.size {
-            Size::Qty(qty) => (Some(qty.0), None),
-            Size::Unclear(qty, _) => (qty.map(|qty| qty.0), Some(Field::Qty)),
-            Size::Notional(notional) => {
-                let Some(state) = self.shared.symbols.get(content.symbol as usize) else { return (None, None) };
-                let Some(instrument) = state.instrument else { return (None, None) };
-                let Some(price) = check::order_price(&content.prices, content.side, state) else { return (None, None) };
-                let lots = notional_lots(notional, price.0, instrument.multiplier, instrument.lot);
-                match lots {
-                    Some(0) => (Some(0), Some(Field::Notional)),
-                    lots => (lots, if lots.is_none() { Some(Field::Notional) } else { None }),
-                }
-            }
-        }
-    }
-
-    /// Checks and judges an order that was found to be new, and says what came of it.
-    fn decide(&mut self, wanted: &Wanted, content: Content, age: Option<Millis>, turn: &mut Turn<'_>) {
-        let first = turn.out.reasons.len();
-        let mut findings = std::mem::take(&mut self.findings);
-        let outcome = self.judge(wanted, age, &mut findings, turn);
-        let mut entry = Entry::new(content, turn.at, turn.seq, turn.source);
-        (entry.symbol, entry.side) = (Some(wanted.symbol), Some(wanted.side));
-        (entry.verdict, entry.requested_qty) = (outcome.verdict, wanted.qty.map(Qty));
-        (entry.approved_qty, entry.equity) = (Qty(outcome.approved), outcome.equity);
-        let reasons = first..turn.out.reasons.len();
-        self.publish_and_remember(wanted.ix, entry, reasons, turn, |orders, positions, slot| {
-            if outcome.approved > 0 {
-                reserve(orders, positions, wanted, slot, outcome.approved);
-            }
-        });
-        self.follow_intent(wanted, &content, &outcome, &findings, turn);
-        self.findings = findings;
-    }
-
-    /// The decision goes out, its id is used up, and `reserve` gets the slot.
-    fn publish_and_remember(
-        &mut self,
-        ix: AccountIx,
-        entry: Entry,
-        reasons: std::ops::Range<usize>,
-        turn: &mut Turn<'_>,
-        reserve: impl FnOnce(&mut Orders, &mut Vec<Position>, u32),
-    ) {
-        let account = &mut self.accounts[ix as usize];
+    /// The decision that an entry remembers.
+    fn decision_of(&self, ix: AccountIx, entry: &Entry, reasons: Range<usize>, shard: u32) -> Decision {
         let (client_order_id, amend_id) = ids_of(&entry.content);
-        turn.out.outputs.push(Output::Decision(Decision {
+        Decision {
             client_order_id,
             amend_id,
-            account: account.id,
+            account: self.accounts[ix as usize].id,
             intent: Some(entry.content.kind()),
             symbol: entry.symbol.and_then(|symbol| self.shared.symbol_name(symbol)),
             side: entry.side,
             verdict: entry.verdict,
             requested_qty: entry.requested_qty,
             approved_qty: entry.approved_qty,
-            reasons: reasons.clone(),
+            reasons,
             equity: entry.equity,
-            shard: turn.shard,
-            seq: turn.seq,
-            at: turn.at,
-            source: turn.source,
-        }));
+            shard,
+            seq: entry.seq,
+            at: entry.at,
+            source: entry.source,
+        }
+    }
+
+    fn working_order(&self, ix: AccountIx, id: &ClientOrderId) -> Option<(u32, &Entry)> {
+        let slot = self.index.id(IntentKind::Order, ix, id, &self.accounts)?;
+        let order = self.accounts[ix as usize].orders.get(slot)?;
+        (order.status == Status::Working).then_some((slot, order))
+    }
+
+    /// The quantity of an order, and what is wrong with it. `None` when it leaves its type.
+    fn quantity(&self, content: &OrderContent) -> Option<(Option<i64>, Option<Field>)> {
+        match content.size {
+            Size::Qty(qty) => Some((Some(qty.0), None)),
+            Size::Unclear(qty, _) => Some((qty.map(|qty| qty.0), Some(Field::Qty))),
+            Size::Notional(notional) => {
+                let state = self.shared.symbols.get(content.symbol as usize);
+                let defined = state.and_then(|state| Some((state, state.instrument?)));
+                let priced =
+                    defined.and_then(|(state, instrument)| Some((check::order_price(&content.prices, content.side, state)?, instrument)));
+                let Some((price, instrument)) = priced else { return Some((None, None)) };
+                let units = notional_lots(notional, price.0, instrument.multiplier, instrument.lot)?;
+                Some((Some(units), (units == 0).then_some(Field::Notional)))
+            }
+        }
+    }
+
+    /// The decision goes out, its id is used up, and `reserve` gets the slot.
+    pub(super) fn publish_and_remember(
+        &mut self,
+        ix: AccountIx,
+        entry: Entry,
+        reasons: Range<usize>,
+        turn: &mut Turn<'_>,
+        reserve: impl FnOnce(&mut Orders, &mut Vec<Position>, u32),
+    ) {
+        let decision = self.decision_of(ix, &entry, reasons.clone(), turn.shard);
+        turn.out.outputs.push(Output::Decision(decision));
+        let account = &mut self.accounts[ix as usize];
         match entry.verdict {
             Verdict::Allow => account.counts.allowed += 1,
             Verdict::AllowReduced => account.counts.reduced += 1,
@@ -351,209 +292,11 @@ impl Gate {
         self.say_rejected(ix, ids_of(&content).0, code, turn);
     }
 
-    fn judge(&mut self, wanted: &Wanted, age: Option<Millis>, findings: &mut Findings, turn: &mut Turn<'_>) -> Outcome {
-        let account = &self.accounts[wanted.ix as usize];
-        let (shared, symbols) = (&self.shared, &self.shared.symbols);
-        let nothing = |equity| Outcome { verdict: Verdict::Block, approved: 0, equity, judged: false, reducing: false };
-        let Some(ask) = Ask::new(account, symbols, wanted.symbol, wanted.replaces.map(|(slot, _)| slot)) else { return nothing(None) };
-        let equity = ask.equity().ok();
-        let filled = wanted.replaces.map_or(0, |(_, filled)| filled);
-        let leg_qty = wanted.qty.and_then(|qty| qty.checked_sub(filled)).filter(|qty| *qty > 0);
-        let position = *ask.position();
-        let reducing = leg_qty.is_some_and(|qty| wanted.lowers || qty <= position.reducible(wanted.side, ask.working(wanted.side)));
-        let leg = Leg { side: wanted.side, qty: leg_qty.unwrap_or(0), price_cap: wanted.prices.limit.max(wanted.prices.stop) };
-        let proposal = Proposal {
-            account,
-            ix: wanted.ix,
-            market: symbols,
-            ask: &ask,
-            symbol: wanted.symbol,
-            strategy: wanted.strategy,
-            leg,
-            watched: symbols.get(wanted.symbol as usize).and_then(|state| super::valuation::watched(&position, state)),
-        };
-        match leg_qty {
-            Some(_) => findings.evaluate(&proposal, shared.ordered_rules(), &mut self.correlations),
-            None => findings.clear(),
-        }
-        let asked = asked(self.place_of(wanted), wanted, &proposal, (reducing, findings.blind, age), turn.at);
-        if let Err(reason) = check::run(&asked, &mut self.exempt) {
-            self.exempt.clear();
-            turn.out.reasons.push(*reason);
-            return nothing(equity);
-        }
-        let added = leg.qty - wanted.replaces.and_then(|(slot, _)| account.orders.get(slot)).map_or(0, Entry::leaves);
-        if !reducing && (findings.overflow || !Orders::fits(&position, wanted.side, added)) {
-            self.exempt.clear();
-            turn.out.reasons.push(Reason::of(ReasonCode::ValueOutOfRange));
-            return nothing(equity);
-        }
-        turn.out.reasons.append(&mut self.exempt);
-        let approved = self.approve(wanted, &proposal, findings, reducing, turn);
-        let total = wanted.qty.unwrap_or(0);
-        let verdict = match approved {
-            0 => Verdict::Block,
-            part if part == leg.qty => Verdict::Allow,
-            _ => Verdict::AllowReduced,
-        };
-        let approved = if verdict == Verdict::Allow { total } else { approved };
-        Outcome { verdict, approved, equity, judged: true, reducing }
-    }
-
-    /// Lists what the rules found and returns what they leave of the leg.
-    fn approve(&self, wanted: &Wanted, proposal: &Proposal<'_>, findings: &Findings, reducing: bool, turn: &mut Turn<'_>) -> i64 {
-        let instrument = self.shared.symbols.get(wanted.symbol as usize).and_then(|state| state.instrument);
-        let lot = instrument.map_or(Qty::ONE, |instrument| instrument.lot);
-        let mut approved = proposal.leg.qty;
-        for finding in &findings.list {
-            let Some(state) = self.shared.rule(finding.rule) else { continue };
-            let observed = state.rule.mode == Mode::Observe;
-            let breach = finding.breach || finding.latched;
-            if breach {
-                let Some(measure) = finding.measure else { continue };
-                turn.out.reasons.push(Reason {
-                    rule: Some(state.cited()),
-                    current: measure.current.figure(),
-                    limit: measure.limit.figure(),
-                    utilization: if measure.utilization == Amount::Unknown {
-                        crate::domain::Figure::Unknown
-                    } else {
-                        measure.utilization.figure()
-                    },
-                    exempt: reducing,
-                    observed,
-                    latched: finding.latched,
-                    ..Reason::of(ReasonCode::RuleBreach)
-                });
-                if !reducing && !observed {
-                    approved = approved.min(action::approved(state, finding, proposal, lot, wanted.resizable));
-                }
-            }
-            if finding.missing_pair && !reducing {
-                turn.out.reasons.push(Reason { rule: Some(state.cited()), observed, ..Reason::of(ReasonCode::CorrelationUnavailable) });
-            }
-        }
-        approved
-    }
-
-    /// What the gate knows of the place that an order would take.
-    fn place_of(&self, wanted: &Wanted) -> Place {
-        let account = &self.accounts[wanted.ix as usize];
-        let own = account.position(wanted.symbol).map_or(account.state, |position| account.state.max(position.state));
-        Place {
-            limits: EffectiveLimits::of(&account.limits, &self.shared.limits),
-            trading: own.max(self.shared.strictest(wanted.ix, wanted.strategy, wanted.symbol)),
-            restricted: self.shared.restricts(account.id, wanted.symbol),
-            max_age: self.shared.settings.max_intent_age_ms,
-        }
-    }
-
-    /// What a decision raises beside itself: rejections, commands taken over, episodes.
-    fn follow_intent(&mut self, wanted: &Wanted, content: &Content, outcome: &Outcome, findings: &Findings, turn: &mut Turn<'_>) {
-        let blocked = outcome.verdict == Verdict::Block;
-        let account = &mut self.accounts[wanted.ix as usize];
-        let mut desk = Desk { shared: &self.shared, account, ix: wanted.ix, turn };
-        if content.kind() == IntentKind::Order {
-            desk.answer_command(content.id(), wanted.symbol, wanted.side, blocked);
-        }
-        if blocked {
-            let code = desk.turn.out.reasons.last().map_or(ReasonCode::RuleBreach, |reason| reason.code);
-            self.say_rejected(wanted.ix, ids_of(content).0, code, turn);
-        }
-        if !outcome.judged || outcome.reducing {
-            return;
-        }
-        let mut desk = Desk { shared: &self.shared, account: &mut self.accounts[wanted.ix as usize], ix: wanted.ix, turn };
-        for finding in &findings.list {
-            desk.tell(finding);
-        }
-    }
-
-    fn say_rejected(&mut self, ix: AccountIx, client_order_id: ClientOrderId, reason: ReasonCode, turn: &mut Turn<'_>) {
+    pub(super) fn say_rejected(&mut self, ix: AccountIx, client_order_id: ClientOrderId, reason: ReasonCode, turn: &mut Turn<'_>) {
         let data = NotificationData { client_order_id: Some(client_order_id), reason: Some(reason), ..NotificationData::default() };
         let account = &self.accounts[ix as usize];
         let (code, kind) = (NotificationCode::OrderRejected, NotificationType::OrderRejected);
         turn.notify(Some(account), &self.shared.limits, code, kind, data);
-    }
-}
-
-impl Desk<'_, '_> {
-    /// Tells the episodes what a rule found of an intent that does not strictly reduce.
-    fn tell(&mut self, finding: &Finding) {
-        let Some((state, measure)) = self.shared.rule(finding.rule).filter(|state| state.enforced()).zip(finding.measure.as_ref()) else {
-            return;
-        };
-        if state.judged_after() {
-            let at = self.turn.at;
-            self.judge_asked(finding.rule, finding.subject, measure, finding.stands, at);
-        } else {
-            self.judge_standing(finding.rule, finding.subject, measure);
-        }
-    }
-
-    /// An intent with a command's id takes it over, or, if it is blocked, counts as its rejection.
-    fn answer_command(&mut self, id: &ClientOrderId, symbol: SymbolIx, side: Side, blocked: bool) {
-        use crate::book::CommandState::{Ended, Executing, TakenOver, Unanswered};
-        let Some(place) = self.command_named(id) else { return };
-        let command = &mut self.account.commands[place];
-        match command.state {
-            TakenOver | Ended => {}
-            Unanswered | Executing if blocked => self.command_rejected(place),
-            Unanswered | Executing => {
-                let carries_out = command.symbol == symbol && command.side == side;
-                command.state = if carries_out { TakenOver } else { Ended };
-                self.turn.touch(self.ix);
-            }
-        }
-    }
-}
-
-/// What the gate knows of the place that an order would take.
-struct Place {
-    limits: EffectiveLimits,
-    trading: crate::domain::TradingState,
-    restricted: bool,
-    max_age: Millis,
-}
-
-fn asked<'a>(
-    place: Place,
-    wanted: &Wanted,
-    proposal: &'a Proposal<'_>,
-    (reducing, blind, age): (bool, bool, Option<Millis>),
-    at: Millis,
-) -> Asked<'a> {
-    Asked {
-        account: proposal.account,
-        currency: proposal.account.currency,
-        state: proposal.market.get(wanted.symbol as usize).filter(|state: &&SymbolState| state.instrument.is_some()),
-        position: proposal.ask.position(),
-        limits: place.limits,
-        side: wanted.side,
-        order_type: wanted.order_type,
-        prices: wanted.prices,
-        qty: wanted.qty,
-        size_objection: wanted.size_objection,
-        reducing,
-        reduce_only: wanted.reduce_only,
-        amends: wanted.amends,
-        age,
-        max_age: place.max_age,
-        trading: place.trading,
-        restricted: place.restricted,
-        rules_are_blind: blind,
-        at,
-    }
-}
-
-fn reserve(orders: &mut Orders, positions: &mut [Position], wanted: &Wanted, slot: u32, approved: i64) {
-    let Some(position) = positions.iter_mut().find(|position| position.symbol == wanted.symbol) else { return };
-    match wanted.replaces {
-        Some((replaced, _)) => {
-            orders.release(position, replaced);
-            orders.reserve(position, replaced, approved, wanted.prices);
-        }
-        None => orders.reserve(position, slot, approved, wanted.prices),
     }
 }
 
@@ -567,7 +310,7 @@ fn notional_lots(notional: Money, price: i64, multiplier: Factor, lot: Qty) -> O
     i64::try_from(units - units % lot).ok()
 }
 
-const fn ids_of(content: &Content) -> (ClientOrderId, Option<ClientOrderId>) {
+pub(super) const fn ids_of(content: &Content) -> (ClientOrderId, Option<ClientOrderId>) {
     match content {
         Content::Order(order) => (order.client_order_id, None),
         Content::Amend { amend_id, client_order_id, .. } => (*client_order_id, Some(*amend_id)),
@@ -623,7 +366,7 @@ fn push_decision<'a>(
     }
 }
 
-type Shown = (crate::domain::Symbol, Side, Size);
+type Shown = (Symbol, Side, Size);
 
 fn refuse_unknown_account(
     turn: &mut Turn<'_>,

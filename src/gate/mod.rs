@@ -6,6 +6,7 @@
 
 mod closings;
 mod control;
+mod decide;
 mod desk;
 mod execution;
 mod index;

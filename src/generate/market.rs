@@ -8,7 +8,7 @@ use crate::domain::{Millis, UNITS_PER_ONE};
 use super::random::Random;
 
 /// Deviation of a day's return, in millionths.
-const DAILY_PPM: i64 = 20_000;
+const DAILY_PPM: i64 = 28_000;
 /// How many sectors there are.
 const SECTORS: [&str; 6] = ["TECH", "ENERGY", "FINANCE", "HEALTH", "INDEX", "CRYPTO"];
 

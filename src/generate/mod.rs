@@ -138,6 +138,11 @@ impl<D: Decide> Generator<D> {
         Self { flow: Flow::new(plan), decider, effects: Effects::default() }
     }
 
+    /// Who decides.
+    pub fn decider(&self) -> &D {
+        &self.decider
+    }
+
     /// The next record, decided already. `None` when all are written.
     pub fn next_record(&mut self) -> Option<Generated<'_>> {
         if !self.flow.write_next() {

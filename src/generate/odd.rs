@@ -36,6 +36,14 @@ impl<T> Ring<T> {
     fn get(&self, at: usize) -> Option<&T> {
         self.items.get(at)
     }
+
+    fn take(&mut self, at: usize) -> Option<T> {
+        if at >= self.items.len() {
+            return None;
+        }
+        self.next = self.next.min(self.items.len() - 1);
+        Some(self.items.swap_remove(at))
+    }
 }
 
 /// A fill as it was told.
@@ -58,7 +66,7 @@ pub(super) struct Recent {
 
 /// Ends of an intent that are refused, each for its own reason.
 const FAULTY: [&str; 14] = [
-    r#""order_type":"market","qty":"1.5""#,
+    r#""order_type":"market","qty":"10000000.5""#,
     r#""order_type":"limit","qty":"100","limit_price":"10.001""#,
     r#""order_type":"market","qty":"0""#,
     r#""order_type":"market","qty":"-5""#,
@@ -98,7 +106,7 @@ impl Flow {
         let Some((trader, _)) = self.recent.intents.get(0) else { return false };
         let trader = *trader;
         let Some(number) = self.traders[trader].working.last().copied() else { return false };
-        let Some(order) = self.orders.get(&number).copied() else { return false };
+        let Some(order) = self.orders.get(&number).filter(|order| !order.direct).copied() else { return false };
         let place = self.any_symbol();
         let other = Order { name: order.name, ..self.draft(trader, place) };
         self.write_intent(&other);
@@ -159,11 +167,16 @@ impl Flow {
 
     /// The venue takes a fill back, or corrects its price.
     pub(super) fn amend_fill(&mut self) -> bool {
-        let Some(fill) = self.recent.fills.get(self.random.place(RING)).copied() else { return false };
+        // Told once: what was taken back is not told again.
+        let Some(fill) = self.recent.fills.take(self.random.place(RING)) else { return false };
         let busted = self.random.per_mille(400);
         if busted {
             let sign = if fill.order.side == Side::Buy { 1 } else { -1 };
             self.traders[fill.order.trader].book(fill.order.place, -sign * fill.qty);
+            // A working order has that much more to do again.
+            if let Some(order) = self.numbers.get(&fill.order.name).and_then(|number| self.orders.get_mut(number)) {
+                order.filled -= fill.qty;
+            }
         }
         let account = &self.traders[fill.order.trader].account;
         let payload = &mut self.payload;
@@ -202,10 +215,16 @@ impl Flow {
 
     /// A restricted list of one symbol, another each time.
     fn restrict(&mut self) {
-        let place = self.any_symbol();
+        let place = self.quiet_symbol();
         let symbols = format!("[\"{}\"]", self.market.instruments[place].symbol);
         self.payload.event("restricted_list_set").text("list", "earnings").json("symbols", &symbols).end();
         self.head.set(InputTopic::Control, "earnings");
+    }
+
+    /// One of the symbols that are traded less.
+    fn quiet_symbol(&mut self) -> usize {
+        let (one, other) = (self.any_symbol(), self.any_symbol());
+        one.max(other)
     }
 
     fn limits(&mut self, trader: usize) {
@@ -219,7 +238,7 @@ impl Flow {
     fn tighten(&mut self) {
         let (place, state) = match self.tightened.take() {
             Some(place) => (place, "active"),
-            None => (self.any_symbol(), "reduce_only"),
+            None => (self.quiet_symbol(), "reduce_only"),
         };
         if state == "reduce_only" {
             self.tightened = Some(place);

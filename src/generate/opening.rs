@@ -22,11 +22,11 @@ const RULES: [(&str, &str); 12] = [
     ),
     (
         "daily-loss",
-        r#""name":"Stop for the day at 4 percent","type":"max_daily_loss","threshold":"4","unit":"percent","action":"block","priority":3"#,
+        r#""name":"Stop for the day at 1.5 percent","type":"max_daily_loss","threshold":"1.5","unit":"percent","action":"block","priority":3"#,
     ),
     (
         "drawdown",
-        r#""name":"Out at 9 percent below the peak","type":"max_drawdown","threshold":"9","unit":"percent","action":"close_all","priority":4"#,
+        r#""name":"Out at 3 percent below the peak","type":"max_drawdown","threshold":"3","unit":"percent","action":"close_all","priority":4"#,
     ),
     (
         "correlation",
@@ -98,7 +98,7 @@ impl Flow {
     }
 
     fn settings(&mut self) {
-        self.payload.event("gate_settings_set").number("max_intent_age_ms", 0);
+        self.payload.event("gate_settings_set").number("max_intent_age_ms", 0).number("id_memory_ms", 5 * DAY_MS);
         self.payload.decimal("price_collar_percent", 5 * UNITS_PER_ONE).number("duplicate_window_ms", 250);
         self.payload.decimal("max_order_value", 2_000_000 * UNITS_PER_ONE).json("self_trade_prevention", "true").end();
         self.head.set(InputTopic::Control, "gate");

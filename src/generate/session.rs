@@ -78,6 +78,8 @@ pub(super) struct Session {
     pub events: u64,
     left: u64,
     open: bool,
+    /// The longest pause, in milliseconds: more accounts have fewer of them.
+    pause: i64,
     /// When the next of them happens.
     next: Millis,
     opens: DayRoll,
@@ -87,7 +89,8 @@ impl Session {
     pub(super) fn new(plan: &Plan) -> Self {
         let events = (plan.events / 8).clamp(150, 50_000);
         let opens = DayRoll::parse("09:30 America/New_York").unwrap_or_default();
-        Self { events, left: events, open: false, next: plan.start, opens }
+        let pause = (1800 / i64::from(plan.accounts.max(20))).max(2);
+        Self { events, left: events, open: false, pause, next: plan.start, opens }
     }
 }
 
@@ -141,7 +144,7 @@ impl Flow {
     fn act(&mut self) -> bool {
         self.now = self.now.max(self.session.next);
         let busy = self.random.per_mille(300);
-        self.session.next = self.now + if busy { 0 } else { self.random.between(1, 90) };
+        self.session.next = self.now + if busy { 0 } else { self.random.between(1, self.session.pause) };
         self.session.left = self.session.left.saturating_sub(1);
         if self.session.left == 0 {
             self.close_session();

@@ -238,3 +238,58 @@ fn a_replay_of_the_lines_is_the_flow_itself() {
         assert_eq!((read.key.as_deref(), &*read.payload), (Some(record.key.as_bytes()), record.payload));
     }
 }
+
+/// Positions and working orders of every account, as the gate has them.
+fn as_the_gate_says(generator: &Generator<OwnGate>) -> BTreeMap<String, String> {
+    let books = generator.decider.gate.books();
+    let mut said = BTreeMap::new();
+    for book in books {
+        for position in book.positions.iter().filter(|position| position.qty != Qty::ZERO) {
+            said.insert(format!("{} {}", book.account, position.symbol), position.qty.to_string());
+        }
+        for order in &book.working {
+            said.insert(format!("{} {}", book.account, order.client_order_id), format!("{} {}", order.symbol, order.leaves));
+        }
+    }
+    said
+}
+
+/// The same, as the venue has them. Commands that it carries out itself are no orders of the gate.
+fn as_the_venue_says(generator: &Generator<OwnGate>) -> BTreeMap<String, String> {
+    let flow = &generator.flow;
+    let symbol = |place: usize| flow.market.instruments[place].symbol.clone();
+    let mut said = BTreeMap::new();
+    for trader in &flow.traders {
+        for (place, qty) in &trader.positions {
+            said.insert(format!("{} {}", trader.account, symbol(*place)), Qty(*qty).to_string());
+        }
+    }
+    for order in flow.orders.values().filter(|order| !order.direct) {
+        let name = match order.name {
+            Name::Own(number) => format!("I-{number}"),
+            Name::Command(shard, seq, index) => format!("{shard}-{seq}-{index}"),
+        };
+        let leaves = Qty(order.qty - order.filled);
+        said.insert(format!("{} {name}", flow.traders[order.trader].account), format!("{} {leaves}", symbol(order.place)));
+    }
+    said
+}
+
+#[test]
+fn the_gate_and_the_venue_agree_about_every_position_and_order() {
+    for seed in 0..4 {
+        let mut generator = Generator::new(plan(seed, 12_000), OwnGate::default());
+        let (mut count, mut compared) = (0, 0);
+        while generator.next_record().is_some() {
+            count += 1;
+            if count % 500 == 0 {
+                let (gate, venue) = (as_the_gate_says(&generator), as_the_venue_says(&generator));
+                compared += gate.len();
+                let differ: Vec<_> = gate.iter().filter(|entry| venue.get(entry.0) != Some(entry.1)).collect();
+                let missing: Vec<_> = venue.iter().filter(|entry| !gate.contains_key(entry.0)).collect();
+                assert!(differ.is_empty() && missing.is_empty(), "seed {seed}, record {count}: {differ:?}, {missing:?}");
+            }
+        }
+        assert!(compared > 500, "{compared}");
+    }
+}

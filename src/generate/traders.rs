@@ -146,6 +146,7 @@ impl Flow {
             triggered: false,
             accepted: false,
             busy: false,
+            direct: false,
         };
         self.set_prices(&mut order);
         order
@@ -286,7 +287,7 @@ impl Flow {
         payload.text("symbol", &self.market.instruments[order.place].symbol).text("side", order.side.as_str());
         payload.text("order_type", "market").decimal("qty", order.qty).json("reduce_only", "true").end();
         self.head.set(InputTopic::Intents, account);
-        self.asked = Asked::Order(Order { accepted: false, busy: false, ..order });
+        self.asked = Asked::Order(Order { accepted: false, busy: false, direct: false, ..order });
         true
     }
 }

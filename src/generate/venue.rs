@@ -59,6 +59,8 @@ pub(super) struct Order {
     pub accepted: bool,
     /// A fill or an end of it is due.
     pub busy: bool,
+    /// It carries out a command without an intent.
+    pub direct: bool,
 }
 
 impl Order {
@@ -327,6 +329,7 @@ impl Flow {
             triggered: false,
             accepted: true,
             busy: true,
+            direct: true,
         });
         let delay = self.random.between(3, 40);
         match self.random.below(100) {

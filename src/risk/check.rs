@@ -30,6 +30,9 @@ pub struct EffectiveLimits {
 /// The age above which a mark is stale where nobody says otherwise.
 pub const DEFAULT_MAX_PRICE_AGE_MS: Millis = 60_000;
 
+/// The window of the order rate where nobody says otherwise.
+pub const DEFAULT_ORDER_RATE_WINDOW_MS: Millis = 1_000;
+
 impl EffectiveLimits {
     /// An account's own limits over the gate's defaults.
     #[must_use]
@@ -42,7 +45,7 @@ impl EffectiveLimits {
             max_price_age_ms: resolve(own.max_price_age_ms, default.max_price_age_ms, Some(DEFAULT_MAX_PRICE_AGE_MS))
                 .filter(|age| *age > 0),
             order_rate_limit: resolve(own.order_rate_limit, default.order_rate_limit, None),
-            order_rate_window_ms: resolve(own.order_rate_window_ms, default.order_rate_window_ms, None),
+            order_rate_window_ms: resolve(own.order_rate_window_ms, default.order_rate_window_ms, Some(DEFAULT_ORDER_RATE_WINDOW_MS)),
             duplicate_window_ms: resolve(own.duplicate_window_ms, default.duplicate_window_ms, None),
             self_trade_prevention: resolve(own.self_trade_prevention, default.self_trade_prevention, None).unwrap_or(false),
         }
@@ -80,6 +83,8 @@ pub struct Asked<'a> {
     pub qty: Option<i64>,
     /// What is wrong with its size or its change, beside what the column sees itself.
     pub size_objection: Option<Field>,
+    /// The quantity of a `notional` leaves its type.
+    pub overflows: bool,
     /// Whether it strictly reduces.
     pub reducing: bool,
     /// It is to be refused unless it does.
@@ -126,6 +131,9 @@ pub fn run(asked: &Asked<'_>, exempt: &mut Vec<Reason>) -> Result<(), Box<Reason
     };
     if instrument.currency != asked.currency {
         return Err(Box::new(Reason { field: Some(Field::Symbol), ..Reason::of(ReasonCode::CurrencyMismatch) }));
+    }
+    if asked.overflows {
+        return Err(Box::new(Reason { field: Some(Field::Notional), ..Reason::of(ReasonCode::ValueOutOfRange) }));
     }
     if let Some(field) = invalid(asked, instrument) {
         return Err(Box::new(Reason { field: Some(field), ..Reason::of(ReasonCode::InvalidOrder) }));

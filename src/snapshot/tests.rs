@@ -167,6 +167,26 @@ fn deltas_are_folded_into_the_groups_before_they_outgrow_them() {
 }
 
 #[test]
+fn the_folder_does_not_grow_with_the_number_of_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_store(dir.path()).unwrap();
+    let size = || folder_bytes(dir.path());
+    let mut sizes = Vec::new();
+    for n in 1..=40 {
+        let book: Book = (0..12_000).map(|place| account(place, n)).collect();
+        store.write(&whole(n, &book)).unwrap();
+        sizes.push(size());
+    }
+    assert!(sizes[39] < sizes[14] * 2, "{sizes:?}");
+}
+
+fn folder_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    let size = |path: std::path::PathBuf| if path.is_dir() { folder_bytes(&path) } else { fs::metadata(path).map_or(0, |it| it.len()) };
+    entries.map(|entry| size(entry.path())).sum()
+}
+
+#[test]
 fn refuses_an_increment_that_leaves_a_hole() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open_store(dir.path()).unwrap();

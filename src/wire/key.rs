@@ -117,7 +117,7 @@ keys! {
     Topic = "topic",
     Partition = "partition",
     Offset = "offset",
-    RecordKey = "key",
+    Keyed = "key",
     Payload = "payload",
     Received = "received",
 }

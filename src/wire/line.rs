@@ -114,7 +114,7 @@ pub fn parse_line(line: &[u8]) -> Result<Line<'_>, LineError> {
 }
 
 fn place_of(key: Key) -> Option<usize> {
-    const ORDER: [Key; FIELDS] = [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::RecordKey, Key::Payload];
+    const ORDER: [Key; FIELDS] = [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::Keyed, Key::Payload];
     ORDER.iter().position(|known| *known == key)
 }
 

@@ -1,0 +1,62 @@
+//! Reading a body: bounded in bytes and in time.
+//!
+//! Invariant: nothing of a body over the limit is kept once that is known, by its length header or by
+//! what came. Deliberately absent: content encodings; a compressed body has no bound.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt;
+
+use super::limits::{Gauge, Limits, Share};
+use super::problem::{ApiCode, Problem};
+
+/// A body, and its share of the memory that bodies may take.
+pub struct Whole {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Given back when the body is no longer needed.
+    pub share: Share,
+}
+
+/// The whole body.
+pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits, bodies: &Gauge) -> Result<Whole, Problem> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(Problem::new(ApiCode::UnsupportedMediaType, "send the body without a Content-Encoding"));
+    }
+    match tokio::time::timeout(limits.read_timeout, collect(headers, body, limits, bodies.share())).await {
+        Ok(collected) => collected,
+        Err(_) => Err(Problem::new(ApiCode::BodyTimeout, format!("the body must arrive within {} ms", limits.read_timeout.as_millis()))),
+    }
+}
+
+async fn collect(headers: &HeaderMap, mut body: Body, limits: &Limits, mut share: Share) -> Result<Whole, Problem> {
+    let bytes_max = limits.body_bytes_max;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let mut refused = announced.filter(|length| *length > bytes_max).map(|_| too_large(bytes_max));
+    let (mut bytes, mut seen) = (Vec::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::new(ApiCode::BodyUnreadable, error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if refused.is_none() && seen > bytes_max {
+            refused = Some(too_large(bytes_max));
+        }
+        if refused.is_none() && !share.grow(data.len(), limits.bodies_bytes_max) {
+            refused = Some(Problem::new(ApiCode::TooBusy, "too much is being sent at once"));
+        }
+        match refused {
+            None => bytes.extend_from_slice(&data),
+            // A client that is still sending does not read: some of the rest is thrown away, so that it hears why.
+            Some(problem) if seen > bytes_max.saturating_mul(2) => return Err(problem),
+            Some(_) => bytes = Vec::new(),
+        }
+    }
+    match refused {
+        None => Ok(Whole { bytes, share }),
+        Some(problem) => Err(problem),
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(ApiCode::BodyTooLarge, format!("a body has at most {bytes_max} bytes"))
+}

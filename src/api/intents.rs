@@ -1,0 +1,101 @@
+//! `POST /api/v1/intents`: one order, amend or cancel in, its decision out.
+//!
+//! Invariant: the answer is the decision as it stands in `gate.decisions`, byte by byte, and it is
+//! durable. A timeout says nothing about the verdict: the same body, sent again, gets the decision
+//! that was made. What could get no decision at all is refused before it enters the log.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use tokio::time::{Instant, timeout_at};
+
+use super::health::json_bytes;
+use super::problem::{ApiCode, Problem};
+use super::query::Query;
+use super::{Face, body, guard};
+use crate::domain::{AccountId, ClientOrderId, Event, InputTopic, Source};
+use crate::log::{NewRecord, OutputTopic, Placed, Topic};
+use crate::wire;
+
+/// `POST /api/v1/intents`
+pub async fn post(State(face): State<Face>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let query = Query::read(uri.query(), &["timeout_ms"])?;
+    let limits = face.limits();
+    let timeout_ms = query.number("timeout_ms", 1, limits.decision_timeout_ms_max, limits.decision_timeout_ms)?;
+    guard::require_content_type(&headers, &["application/json"])?;
+    face.refuse_when_stopping()?;
+    let body = body::read(&headers, body, &limits, &face.bodies).await?;
+    let (client_order_id, account) = ids(&body.bytes)?;
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+    let record = NewRecord {
+        topic: Topic::Input(InputTopic::Intents),
+        partition: None,
+        ts: None,
+        key: Some(account.as_bytes().to_vec()),
+        payload: body.bytes,
+    };
+    let decided = timeout_at(deadline, decide(&face, record)).await;
+    drop(body.share);
+    match decided {
+        Ok(decided) => decided.map(json_bytes).map_err(|problem| problem.with("client_order_id", client_order_id.as_str())),
+        Err(_) => Err(too_late(client_order_id, timeout_ms)),
+    }
+}
+
+/// The ids that a decision needs; without them the record could only be a dead letter.
+fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
+    match wire::decode(InputTopic::Intents, None, payload) {
+        Event::Intent(intent) => Ok((intent.client_order_id, intent.account)),
+        Event::Amend(amend) => Ok((amend.client_order_id, amend.account)),
+        Event::Cancel(cancel) => Ok((cancel.client_order_id, cancel.account)),
+        Event::Refused(refused) => match (refused.client_order_id, refused.account) {
+            (Some(id), Some(account)) => Ok((id, account)),
+            (Some(_) | None, Some(_) | None) => {
+                let problem = Problem::new(ApiCode::NotAnIntent, refused.message);
+                Err(match refused.field {
+                    Some(field) => problem.field(&field),
+                    None => problem,
+                })
+            }
+        },
+        Event::Signal(_)
+        | Event::Fill(_)
+        | Event::Report(_)
+        | Event::Busted(_)
+        | Event::Corrected(_)
+        | Event::Trade(_)
+        | Event::Quote(_)
+        | Event::Bar(_)
+        | Event::Control(_) => {
+            Err(Problem::new(ApiCode::NotAnIntent, "send an order_intent, an order_amend or an order_cancel").field("event"))
+        }
+    }
+}
+
+async fn decide(face: &Face, record: NewRecord) -> Result<Vec<u8>, Problem> {
+    let placed = face.append(vec![record]).await?;
+    let source = placed.first().and_then(source_of).ok_or_else(|| Problem::new(ApiCode::Internal, "the log named no place"))?;
+    let shard = usize::try_from(source.partition).ok().and_then(|partition| face.shards.get(partition));
+    let shard = shard.ok_or_else(|| Problem::new(ApiCode::Internal, "no shard reads this partition"))?;
+    let told = shard.answer(source).await;
+    let told = told
+        .map_err(|_| Problem::new(ApiCode::NotReady, "the intent is in the log and will be decided later: ask again with the same id"))?;
+    let decision = told.outputs.iter().find(|output| output.topic == OutputTopic::Decisions);
+    let none = || Problem::new(ApiCode::NoDecision, "the record was applied without a decision; see gate.dead-letter");
+    decision.map(|decision| decision.payload.clone()).ok_or_else(none)
+}
+
+fn source_of(placed: &Placed) -> Option<Source> {
+    match placed.topic {
+        Topic::Input(topic) => Some(Source { topic, partition: placed.partition, offset: placed.offset }),
+        Topic::Ledger | Topic::Output(_) | Topic::Directory | Topic::Audit => None,
+    }
+}
+
+fn too_late(client_order_id: ClientOrderId, timeout_ms: u64) -> Problem {
+    let detail = format!("no decision within {timeout_ms} ms; it may still be made: ask again with the same id");
+    Problem::new(ApiCode::DecisionTimeout, detail).with("client_order_id", client_order_id.as_str())
+}

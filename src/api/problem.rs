@@ -1,0 +1,201 @@
+//! What the HTTP face answers when it does not do what it was asked: `application/problem+json`.
+//!
+//! Invariant: every refusal has one code of [`ApiCode`], and a code has one status. Deliberately
+//! absent: what went wrong inside; that is logged where it is consumed, not sent to strangers.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+/// Why a request was refused. The order is frozen; new ones go to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApiCode {
+    /// The `Host` header names another machine: a page that rebinds its name reaches us like that.
+    ForeignHost,
+    /// The `Origin` header names a page of another origin.
+    ForeignOrigin,
+    /// No such path.
+    NotFound,
+    /// The path knows other methods.
+    MethodNotAllowed,
+    /// The body is of another type than asked for.
+    UnsupportedMediaType,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The body could not be read to its end.
+    BodyUnreadable,
+    /// More lines than a batch may have.
+    TooManyLines,
+    /// A line longer than a line may be.
+    LineTooLong,
+    /// A line that is no record line.
+    LineInvalid,
+    /// A line for a topic that nobody may write to from outside.
+    TopicNotInput,
+    /// A batch without a line.
+    EmptyBatch,
+    /// A query parameter that the path does not know.
+    UnknownParameter,
+    /// A query parameter with a value that it may not have, or given twice.
+    InvalidParameter,
+    /// A topic that does not exist.
+    UnknownTopic,
+    /// A partition that the topic does not have.
+    UnknownPartition,
+    /// An account that was never opened.
+    UnknownAccount,
+    /// The body is no intent, amend or cancel.
+    NotAnIntent,
+    /// The decision did not come in time. The intent may be decided later: ask again with the same id.
+    DecisionTimeout,
+    /// The record was taken and no decision belongs to it.
+    NoDecision,
+    /// The log cannot take records now.
+    LogUnavailable,
+    /// The daemon is starting or not able to decide.
+    NotReady,
+    /// The daemon is stopping.
+    ShuttingDown,
+    /// Too many requests are under way.
+    TooBusy,
+    /// The log did not commit in time.
+    AppendTimeout,
+    /// A defect of ours.
+    Internal,
+}
+
+impl ApiCode {
+    /// The code's name on the wire, its status and its title.
+    const fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::ForeignHost => ("FOREIGN_HOST", StatusCode::MISDIRECTED_REQUEST, "The host is not this daemon"),
+            Self::ForeignOrigin => ("FOREIGN_ORIGIN", StatusCode::FORBIDDEN, "Pages of other origins may not ask"),
+            Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND, "No such path"),
+            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED, "The path knows other methods"),
+            Self::UnsupportedMediaType => {
+                ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The content type is not the one asked for")
+            }
+            Self::BodyTooLarge => ("BODY_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::BodyTimeout => ("BODY_TIMEOUT", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time"),
+            Self::BodyUnreadable => ("BODY_UNREADABLE", StatusCode::BAD_REQUEST, "The body could not be read"),
+            Self::TooManyLines => ("TOO_MANY_LINES", StatusCode::PAYLOAD_TOO_LARGE, "The batch has too many lines"),
+            Self::LineTooLong => ("LINE_TOO_LONG", StatusCode::PAYLOAD_TOO_LARGE, "A line is too long"),
+            Self::LineInvalid => ("LINE_INVALID", StatusCode::BAD_REQUEST, "A line is no record"),
+            Self::TopicNotInput => ("TOPIC_NOT_INPUT", StatusCode::BAD_REQUEST, "A line is not for an input topic"),
+            Self::EmptyBatch => ("EMPTY_BATCH", StatusCode::BAD_REQUEST, "The batch is empty"),
+            Self::UnknownParameter => ("UNKNOWN_PARAMETER", StatusCode::BAD_REQUEST, "The path does not know a query parameter"),
+            Self::InvalidParameter => ("INVALID_PARAMETER", StatusCode::BAD_REQUEST, "A query parameter is not valid"),
+            Self::UnknownTopic => ("UNKNOWN_TOPIC", StatusCode::NOT_FOUND, "No such topic"),
+            Self::UnknownPartition => ("UNKNOWN_PARTITION", StatusCode::NOT_FOUND, "No such partition"),
+            Self::UnknownAccount => ("UNKNOWN_ACCOUNT", StatusCode::NOT_FOUND, "No such account"),
+            Self::NotAnIntent => ("NOT_AN_INTENT", StatusCode::UNPROCESSABLE_ENTITY, "The body asks for no decision"),
+            Self::DecisionTimeout => ("DECISION_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "The decision did not come in time"),
+            Self::NoDecision => ("NO_DECISION", StatusCode::UNPROCESSABLE_ENTITY, "The record got no decision"),
+            Self::LogUnavailable => ("LOG_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "The log cannot take records"),
+            Self::NotReady => ("NOT_READY", StatusCode::SERVICE_UNAVAILABLE, "The daemon is not ready"),
+            Self::ShuttingDown => ("SHUTTING_DOWN", StatusCode::SERVICE_UNAVAILABLE, "The daemon is stopping"),
+            Self::TooBusy => ("TOO_BUSY", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way"),
+            Self::AppendTimeout => ("APPEND_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "The log did not commit in time"),
+            Self::Internal => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR, "A defect of the daemon"),
+        }
+    }
+
+    /// The code's name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.parts().0
+    }
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        self.parts().1
+    }
+}
+
+/// One refusal.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: ApiCode,
+    detail: String,
+    extra: Map<String, Value>,
+}
+
+impl Problem {
+    /// A refusal with what is wrong, for people.
+    #[must_use]
+    pub fn new(code: ApiCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), extra: Map::new() }
+    }
+
+    /// The line of the batch that is at fault, from 1.
+    #[must_use]
+    pub fn line(self, line: usize) -> Self {
+        self.with("line", line)
+    }
+
+    /// The field or parameter that is at fault.
+    #[must_use]
+    pub fn field(self, field: &str) -> Self {
+        self.with("field", field)
+    }
+
+    /// Another member of the answer.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.extra.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn code(&self) -> ApiCode {
+        self.code
+    }
+
+    /// The answer's body.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let (name, status, title) = self.code.parts();
+        let mut body = json!({
+            "type": format!("urn:ordergate:problem:{}", name.to_ascii_lowercase().replace('_', "-")),
+            "title": title,
+            "status": status.as_u16(),
+            "code": name,
+            "detail": self.detail,
+        });
+        if let Value::Object(members) = &mut body {
+            members.extend(self.extra.clone());
+        }
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.code.status(), self.body().to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_code_its_status_and_the_line() {
+        let body = Problem::new(ApiCode::LineInvalid, "no topic").line(7).body();
+        assert_eq!(body["type"], "urn:ordergate:problem:line-invalid");
+        assert_eq!(body["status"], 400);
+        assert_eq!(body["code"], "LINE_INVALID");
+        assert_eq!(body["line"], 7);
+        assert_eq!(body["detail"], "no topic");
+    }
+}

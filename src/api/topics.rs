@@ -1,0 +1,152 @@
+//! `GET /api/v1/topics/{topic}/records`: a topic's partition as lines, to its end or on and on.
+//!
+//! Invariant: lines come in offset order without a gap that the log does not have, and only what is
+//! durable comes. Deliberately absent: buffers. A reader that falls behind reads from the log; one
+//! that does not read is cut off by the listener.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::stream;
+use tokio::sync::watch;
+
+use super::limits::Share;
+use super::problem::{ApiCode, Problem};
+use super::query::Query;
+use super::records::log_problem;
+use super::serve::stopped;
+use super::{Face, names};
+use crate::log::{Extent, StoredRecord, Topic};
+use crate::wire;
+
+const LIMIT_DEFAULT: usize = 1_000;
+const CHUNK_RECORDS: usize = 512;
+
+/// `GET /api/v1/topics/{topic}/records`
+pub async fn get(State(face): State<Face>, Path(topic): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    let query = Query::read(uri.query(), &["partition", "from", "limit", "follow"])?;
+    let topic = names::topic_of(&face.names, &topic).ok_or_else(|| unknown_topic(&face, &topic))?;
+    let partition = query.number("partition", 0, u32::MAX, 0)?;
+    let extent = extent(&face, topic, partition).await?;
+    let next = first_offset(&query, &extent)?;
+    let follow = query.flag("follow")?;
+    let read_max = face.limits().read_max;
+    let (limit_default, limit_max) = if follow { (usize::MAX, usize::MAX) } else { (LIMIT_DEFAULT.min(read_max), read_max) };
+    let left = query.number("limit", 1, limit_max, limit_default)?;
+    let slot = if follow { Some(follow_slot(&face)?) } else { None };
+    let changes = face.topics.changes();
+    let reading = Reading { face, topic, partition, next, left, changes, slot, ended: false };
+    let lines = stream::unfold(reading, |reading| async move {
+        let (lines, reading) = reading.advance().await?;
+        Some((Ok::<_, Infallible>(lines), reading))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+fn unknown_topic(face: &Face, name: &str) -> Problem {
+    let known: Vec<&str> = Topic::ALL.iter().map(|topic| names::name_of(&face.names, *topic)).collect();
+    Problem::new(ApiCode::UnknownTopic, format!("there is no topic {name}; topics: {}", known.join(", ")))
+}
+
+fn follow_slot(face: &Face) -> Result<Share, Problem> {
+    let (most, mut share) = (face.limits().streams_max, face.streams.share());
+    if share.grow(1, most) { Ok(share) } else { Err(Problem::new(ApiCode::TooBusy, format!("{most} streams are followed already"))) }
+}
+
+async fn extent(face: &Face, topic: Topic, partition: u32) -> Result<Extent, Problem> {
+    let topics = face.topics.clone();
+    let extents = tokio::task::spawn_blocking(move || topics.extents()).await;
+    let extents = extents.map_err(|_| Problem::new(ApiCode::Internal, "the log could not be asked"))?;
+    let extents = extents.map_err(|error| log_problem(&error))?;
+    let extent = extents.into_iter().find(|extent| extent.topic == topic && extent.partition == partition);
+    extent.ok_or_else(|| Problem::new(ApiCode::UnknownPartition, format!("{topic} has no partition {partition}")).field("partition"))
+}
+
+fn first_offset(query: &Query, extent: &Extent) -> Result<u64, Problem> {
+    match query.text("from") {
+        None | Some("earliest") => Ok(extent.first),
+        Some("latest") => Ok(extent.next),
+        Some(text) => {
+            let refused = || {
+                let detail = format!("must be earliest, latest or an offset from {} to {}", extent.first, extent.next);
+                Problem::new(ApiCode::InvalidParameter, detail).field("from")
+            };
+            let offset = text.parse::<u64>().map_err(|_| refused())?;
+            if offset < extent.first || offset > extent.next { Err(refused()) } else { Ok(offset) }
+        }
+    }
+}
+
+/// A reader's place in a partition.
+struct Reading {
+    face: Face,
+    topic: Topic,
+    partition: u32,
+    next: u64,
+    left: usize,
+    changes: watch::Receiver<u64>,
+    slot: Option<Share>,
+    ended: bool,
+}
+
+impl Reading {
+    /// The next lines; `None` at the end.
+    async fn advance(mut self) -> Option<(Bytes, Self)> {
+        loop {
+            if self.left == 0 || self.ended {
+                return None;
+            }
+            // Marked as seen before it is read: what is committed in between wakes us again.
+            self.changes.mark_unchanged();
+            let records = self.read().await?;
+            if !records.is_empty() {
+                return Some((self.take(&records), self));
+            }
+            self.slot.as_ref()?;
+            let mut stop = self.face.stop.clone();
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = stopped(&mut stop) => return None,
+            }
+        }
+    }
+
+    async fn read(&self) -> Option<Vec<StoredRecord>> {
+        let (topics, topic, partition, next) = (self.face.topics.clone(), self.topic, self.partition, self.next);
+        let limit = self.left.min(CHUNK_RECORDS);
+        let records = tokio::task::spawn_blocking(move || topics.read(topic, partition, next, limit)).await.ok()?;
+        match records {
+            Ok(records) => Some(records),
+            Err(error) => {
+                tracing::warn!(%error, topic = self.topic.name(), "a reader of a topic is cut off");
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, records: &[StoredRecord]) -> Bytes {
+        let mut lines = Vec::with_capacity(records.len() * 512);
+        for record in records {
+            self.write_record(record, &mut lines);
+            self.next = record.offset + 1;
+        }
+        self.left -= records.len();
+        Bytes::from(lines)
+    }
+
+    /// A record as a line. The ledger's entries are no text and stand there as base64.
+    fn write_record(&self, record: &StoredRecord, lines: &mut Vec<u8>) {
+        let payload = match self.topic {
+            Topic::Ledger => Cow::Owned(BASE64_STANDARD.encode(&record.payload).into_bytes()),
+            Topic::Input(_) | Topic::Output(_) | Topic::Directory | Topic::Audit => Cow::Borrowed(record.payload.as_slice()),
+        };
+        let name = names::name_of(&self.face.names, self.topic);
+        wire::write_any_line(lines, name, self.partition, Some(record.offset), record.ts, record.key.as_deref(), &payload);
+    }
+}

@@ -1,0 +1,117 @@
+//! The engine's facts as metrics and log lines.
+//!
+//! Invariant: it counts and returns; it runs on the shard's thread. Deliberately absent: labels whose
+//! number grows with the accounts.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::domain::{DeadLetter, Effects, InputTopic, Millis, Output, Source};
+use crate::engine::{Committed, Handle, Observer, Phase, position_text};
+use crate::log::Topic;
+use crate::telemetry as names;
+
+/// Tells the metrics recorder what a shard does.
+pub struct Metered {
+    shard: u32,
+    records: [Counter; 4],
+    evaluation: Histogram,
+    commit: Histogram,
+    frame_records: Histogram,
+    frame_bytes: Histogram,
+    in_flight: Gauge,
+}
+
+impl Metered {
+    /// An observer of this shard.
+    #[must_use]
+    pub fn new(shard: u32) -> Self {
+        let inputs = [InputTopic::Intents, InputTopic::Executions, InputTopic::Prices, InputTopic::Control];
+        Self {
+            shard,
+            records: inputs.map(|topic| counter!(names::RECORDS, "topic" => Topic::Input(topic).name())),
+            evaluation: histogram!(names::EVALUATION_SECONDS),
+            commit: histogram!(names::COMMIT_SECONDS),
+            frame_records: histogram!(names::FRAME_RECORDS),
+            frame_bytes: histogram!(names::FRAME_BYTES),
+            in_flight: gauge!(names::FRAMES_IN_FLIGHT, "shard" => shard.to_string()),
+        }
+    }
+}
+
+const fn place(topic: InputTopic) -> usize {
+    match topic {
+        InputTopic::Intents => 0,
+        InputTopic::Executions => 1,
+        InputTopic::Prices => 2,
+        InputTopic::Control => 3,
+    }
+}
+
+impl Observer for Metered {
+    fn applied(&mut self, source: Source, _at: Millis, effects: &Effects, nanos: u64) {
+        self.records[place(source.topic)].increment(1);
+        self.evaluation.record(nanos as f64 / 1e9);
+        if effects.outputs.is_empty() {
+            return;
+        }
+        names::count_outputs(effects);
+        for output in &effects.outputs {
+            if let Output::DeadLetter(letter) = output {
+                log_refused(source, letter);
+            }
+        }
+    }
+
+    fn committed(&mut self, frame: Committed) {
+        self.commit.record(frame.commit_us as f64 / 1e6);
+        self.frame_records.record(frame.records as f64);
+        self.frame_bytes.record(frame.bytes as f64);
+        self.in_flight.set(frame.in_flight as f64);
+    }
+
+    fn published(&mut self, repaired: bool) {
+        if repaired {
+            counter!(names::OUTPUTS_REPUBLISHED, "topic" => "any").increment(1);
+        }
+    }
+
+    fn phase(&mut self, phase: &Phase) {
+        match phase {
+            Phase::Waiting { code, why } => tracing::warn!(shard = self.shard, code, why, "the shard waits and decides nothing"),
+            Phase::Refusing { code, why } => tracing::error!(shard = self.shard, code, why, "the shard refuses to go on"),
+            Phase::Following | Phase::Claiming | Phase::Repairing | Phase::Owning | Phase::Draining | Phase::Stopped => {
+                tracing::info!(shard = self.shard, ?phase, "phase");
+            }
+        }
+        let owned = f64::from(u8::from(*phase == Phase::Owning));
+        gauge!(names::OWNED, "shard" => self.shard.to_string()).set(owned);
+    }
+
+    fn drifted(&mut self, what: &str) {
+        counter!(names::REPLAY_DRIFT).increment(1);
+        tracing::error!(shard = self.shard, what, "the fold gives another result than the ledger recorded");
+    }
+
+    fn snapshot_offered(&mut self, seq: u64) {
+        tracing::debug!(shard = self.shard, seq, "a snapshot is taken");
+    }
+}
+
+fn log_refused(source: Source, letter: &DeadLetter) {
+    let field = letter.field.as_deref();
+    tracing::warn!(source = %position_text(source), code = letter.code.as_str(), field, message = %letter.message, "record refused");
+}
+
+/// Sets the gauges that follow from what a shard says of itself.
+pub fn show_status(handle: &Handle) {
+    let status = handle.status();
+    let shard = || status.shard.to_string();
+    gauge!(names::LEDGER_SEQUENCE, "shard" => shard()).set(status.committed_seq as f64);
+    gauge!(names::LEDGER_TERM, "shard" => shard()).set(status.term as f64);
+    gauge!(names::LEDGER_FRAMES, "shard" => shard()).set(status.ledger_next as f64);
+    gauge!(names::SNAPSHOT_LAG_RECORDS, "shard" => shard()).set(status.committed_seq.saturating_sub(status.snapshot_seq) as f64);
+    for (topic, partition, records) in &status.lag {
+        let topic = Topic::Input(*topic).name();
+        gauge!(names::SOURCE_LAG_RECORDS, "topic" => topic, "partition" => partition.to_string()).set(*records as f64);
+    }
+}
