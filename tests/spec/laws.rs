@@ -224,7 +224,8 @@ impl World {
 
     fn step(&mut self) {
         self.now += [0, 1, 40, 700, 2500][self.dice.roll(5) as usize];
-        if self.dice.roll(90) == 0 {
+        // Fills are forgotten after two days; the model forgets nothing.
+        if self.dice.roll(90) == 0 && self.now < START + 100_000_000 {
             self.now += 30_000_000;
         }
         let account = *self.dice.of(&[&ACCOUNTS[0], &ACCOUNTS[1]]);
