@@ -282,7 +282,8 @@ impl World {
         let Some((id, symbol)) = self.working(account) else { return };
         let qty = self.dice.roll(40) as i128 + 1;
         let amend_id = format!("A{}", self.lines.len());
-        let payload = json!({"event": "order_amend", "client_order_id": id, "amend_id": amend_id, "account": account, "qty": qty.to_string()});
+        let payload =
+            json!({"event": "order_amend", "client_order_id": id, "amend_id": amend_id, "account": account, "qty": qty.to_string()});
         let new = self.add("orders.intents", payload);
         let decision = &new.iter().find(|emitted| emitted.topic == "gate.decisions").expect("a decision").value;
         let approved = units(&decision["approved_qty"]);
@@ -381,13 +382,20 @@ impl World {
     }
 
     fn operator(&mut self, account: &str, symbol: usize) {
-        let scopes = [json!({}), json!({"account": account}), json!({"symbol": SYMBOLS[symbol].0}), json!({"account": account, "symbol": SYMBOLS[symbol].0})];
+        let scopes = [
+            json!({}),
+            json!({"account": account}),
+            json!({"symbol": SYMBOLS[symbol].0}),
+            json!({"account": account, "symbol": SYMBOLS[symbol].0}),
+        ];
         let scope = scopes[self.dice.roll(4) as usize].clone();
         let tighten = self.dice.roll(4) == 0;
         let state = if tighten { "reduce_only" } else { "active" };
         self.control(json!({"event": "trading_state_set", "scope": scope, "state": state, "actor": "a", "reason": "r", "cancel_orders": tighten, "flatten": tighten}));
         let rule = self.dice.of(&["dl", "dd"]);
-        self.control(json!({"event": "latch_released", "account": account, "rule_id": rule, "actor": "a", "reason": "r", "reset_hwm": true}));
+        self.control(
+            json!({"event": "latch_released", "account": account, "rule_id": rule, "actor": "a", "reason": "r", "reset_hwm": true}),
+        );
     }
 
     fn cash(&mut self, account: &'static str) {
@@ -443,9 +451,11 @@ impl World {
                 }
             }
             let leaves = |order: &ModelOrder| Qty((order.approved - order.filled) as i64).to_string();
-            let wanted: BTreeMap<&str, String> = model.orders.iter().filter(|(_, order)| !order.done).map(|(id, order)| (id.as_str(), leaves(order))).collect();
+            let wanted: BTreeMap<&str, String> =
+                model.orders.iter().filter(|(_, order)| !order.done).map(|(id, order)| (id.as_str(), leaves(order))).collect();
             let working = got["working"].as_array().expect("working orders");
-            let got: BTreeMap<&str, String> = working.iter().map(|order| (text(&order["client_order_id"]), text(&order["leaves"]).to_owned())).collect();
+            let got: BTreeMap<&str, String> =
+                working.iter().map(|order| (text(&order["client_order_id"]), text(&order["leaves"]).to_owned())).collect();
             assert_eq!(got, wanted, "working orders of {}", context());
         }
     }
