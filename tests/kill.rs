@@ -4,6 +4,8 @@
 //! content, the answers that clients got are the ledger's, and verification passes. `KILLS=300` for
 //! the long run, `SEED=n` for other moments.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod daemon;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
