@@ -40,7 +40,8 @@ impl Run {
         run
     }
 
-    fn apply(&mut self, line: usize, record: &Record) {
+    /// Applies one record, which stands at `line`.
+    pub fn apply(&mut self, line: usize, record: &Record) {
         let mut effects = Effects::default();
         self.gate.apply(record, &mut effects);
         for output in &effects.outputs {

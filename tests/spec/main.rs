@@ -6,6 +6,7 @@
 
 mod expect;
 mod fold;
+mod laws;
 mod numeric;
 mod scenarios;
 mod vectors;
