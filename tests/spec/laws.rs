@@ -136,6 +136,7 @@ impl ModelBook {
             && !order.done
         {
             order.filled += after - before;
+            order.done = order.filled >= order.approved;
         }
     }
 
