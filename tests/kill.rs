@@ -194,3 +194,30 @@ fn all(gate: &Daemon, topic: &str) -> Vec<Value> {
         records.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
     }
 }
+
+#[test]
+fn a_flow_gives_the_same_decisions_live_with_kills_as_replayed_from_its_file() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (_, flow, _) = ordergate(&["generate", "--seed", "11", "--events", "3000"]);
+    std::fs::write(dir.path().join("flow.jsonl"), &flow).unwrap();
+    let (code, replayed, error) = ordergate(&["replay", &path("flow.jsonl"), "--state", &path("replayed.json")]);
+    assert_eq!(code, Some(0), "{error}");
+    let settings = [SETTINGS, &[("log.timestamps", "producer")]].concat();
+    let lines: Vec<&str> = flow.lines().collect();
+    for part in lines.chunks(lines.len().div_ceil(4)) {
+        let gate = Daemon::start(&dir.path().join("data"), &settings);
+        for batch in part.chunks(97) {
+            let (status, answer) = gate.records(&(batch.join("\n") + "\n"));
+            assert_eq!(status, 200, "{answer}");
+        }
+        gate.kill();
+    }
+    assert_eq!(Daemon::start(&dir.path().join("data"), &settings).stop(), Some(0));
+    let (code, live, error) = ordergate(&["replay", "--data-dir", &path("data"), "--state", &path("live.json")]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(live.lines().count() > 500 && live == replayed, "decisions differ");
+    let state = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!(state("live.json"), state("replayed.json"));
+    assert_eq!(ordergate(&["verify", "--data-dir", &path("data")]).0, Some(0));
+}

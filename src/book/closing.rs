@@ -104,6 +104,12 @@ pub struct Command {
 }
 
 impl Command {
+    /// Whether nothing more comes of it.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, CommandState::Ended | CommandState::TakenOver)
+    }
+
     /// What it covers of its position.
     #[must_use]
     pub const fn covers(&self) -> i64 {

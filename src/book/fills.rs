@@ -72,14 +72,16 @@ impl FillMemory {
         (self.forgotten..).zip(&self.fills)
     }
 
-    /// Forgets what is older than `horizon`. `forget` is told of each.
-    pub fn expire(&mut self, horizon: Millis, mut forget: impl FnMut(u64, &RememberedFill)) {
+    /// Forgets what is older than `horizon`. `forget` is told of each. Returns whether anything changed.
+    pub fn expire(&mut self, horizon: Millis, mut forget: impl FnMut(u64, &RememberedFill)) -> bool {
+        let before = self.forgotten;
         while self.fills.front().is_some_and(|fill| fill.at < horizon) {
             if let Some(fill) = self.fills.pop_front() {
                 forget(self.forgotten, &fill);
             }
             self.forgotten += 1;
         }
+        self.forgotten != before
     }
 
     /// The holding that the symbol's remaining fills give, in order, when the fill of `number` has

@@ -226,13 +226,16 @@ impl Orders {
         slot
     }
 
-    /// Forgets what is older than `horizon` and does not work. `forget` is told of each.
-    pub fn expire(&mut self, horizon: Millis, mut forget: impl FnMut(u32, &Entry)) {
+    /// Forgets what is older than `horizon` and does not work. `forget` is told of each. Returns
+    /// whether anything changed.
+    pub fn expire(&mut self, horizon: Millis, mut forget: impl FnMut(u32, &Entry)) -> bool {
+        let mut changed = false;
         while let Some(slot) = self.by_time.front().copied() {
             let entry = &mut self.entries[slot as usize];
             if entry.at >= horizon {
-                return;
+                break;
             }
+            changed = true;
             self.by_time.pop_front();
             if entry.status == Status::Working {
                 entry.aged = true;
@@ -241,6 +244,7 @@ impl Orders {
                 self.free.push(slot);
             }
         }
+        changed
     }
 
     /// The decisions that are remembered, the newest first.

@@ -3,7 +3,7 @@
 //! Invariant: nothing here writes. A dump is an event log: replayed, it gives the same decisions.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
@@ -59,8 +59,16 @@ impl Place {
     pub fn open(&self) -> Result<EmbeddedReader, Failure> {
         let flag = self.data_dir.as_ref().map(|dir| ("data_dir".to_owned(), dir.display().to_string()));
         let config = self.file.load(&flag.into_iter().collect::<Vec<_>>())?;
-        Ok(EmbeddedReader::open(&config.data_dir)?)
+        open(&config.data_dir)
     }
+}
+
+/// A reader of the log in a directory.
+pub fn open(dir: &Path) -> Result<EmbeddedReader, Failure> {
+    if !dir.is_dir() {
+        return Err(Failure::new(Exit::Log, format!("there is no data directory {}; --data-dir or data_dir names it", dir.display())));
+    }
+    Ok(EmbeddedReader::open(dir)?)
 }
 
 /// Folds the whole ledger again and holds it against what it recorded.

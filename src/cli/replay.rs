@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::ledger::fold_failure;
+use super::ledger::{fold_failure, open};
 use super::lines::Lines;
 use super::range::{Range, Stand};
 use super::{Exit, Failure, OrExit};
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// Folds the ledger of a data directory.
 fn ledger(args: &Args, dir: &Path) -> Result<(), Failure> {
-    let reader = EmbeddedReader::open(dir)?;
+    let reader = open(dir)?;
     let mut printer = Printer { dead_letter: args.dead_letter, whole: args.state.is_some(), ..Printer::default() };
     let (mut failed, mut last, mut over) = (None, 0, false);
     let mut fold = fold_ledger(&reader, &mut |record| {
@@ -69,9 +69,8 @@ fn ledger(args: &Args, dir: &Path) -> Result<(), Failure> {
             return Ok(ControlFlow::Break(()));
         }
         last = stand.seq;
-        if args.range.has_begun(stand)
-            && let Err(failure) = printer.print_records(record.outputs, gate)
-        {
+        printer.silent = !args.range.has_begun(stand);
+        if let Err(failure) = printer.print_records(record.outputs, gate) {
             failed = Some(failure);
             return Ok(ControlFlow::Break(()));
         }
@@ -149,8 +148,9 @@ impl Replay {
         let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event };
         self.effects.clear();
         self.gate.apply(&record, &mut self.effects);
-        if !self.effects.outputs.is_empty() && self.range.has_begun(stand) {
+        if !self.effects.outputs.is_empty() {
             let origin = Origin { source, key, payload: &line.payload };
+            self.printer.silent = !self.range.has_begun(stand);
             self.printer.print(&self.effects, &origin, &self.gate)?;
         }
         Ok(true)
@@ -171,6 +171,8 @@ fn write_state(gate: &Gate, path: &Path) -> Result<(), Failure> {
 #[derive(Default)]
 struct Printer {
     dead_letter: bool,
+    /// Count outputs and do not print them.
+    silent: bool,
     /// Go on when nobody reads any more: something else is wanted of the run.
     whole: bool,
     deaf: bool,
@@ -185,7 +187,7 @@ impl Printer {
             let topic = wire::topic_of(output);
             let offset = self.offsets[topic.place()];
             self.offsets[topic.place()] += 1;
-            if matches!(output, Output::DeadLetter(_)) && !self.dead_letter {
+            if self.silent || matches!(output, Output::DeadLetter(_)) && !self.dead_letter {
                 continue;
             }
             self.payload.clear();
@@ -200,7 +202,7 @@ impl Printer {
         for output in outputs {
             let offset = self.offsets[output.topic.place()];
             self.offsets[output.topic.place()] += 1;
-            if output.topic == OutputTopic::DeadLetter && !self.dead_letter {
+            if self.silent || output.topic == OutputTopic::DeadLetter && !self.dead_letter {
                 continue;
             }
             let key = output.key.as_deref();

@@ -134,12 +134,16 @@ impl<L: ShardLog> Shard<L> {
     /// The term is over, or never began. What was not committed is forgotten.
     pub(super) fn begin_again(&mut self, trouble: &Trouble) {
         let phase = trouble.phase();
-        match trouble {
-            Trouble::Fold(FoldError::Drift { .. }) => self.observer.drifted(&trouble.to_string()),
-            Trouble::Deposed { .. } => self.wanted = self.wanted && self.options.reclaim,
-            _ => {}
+        if let Trouble::Fold(FoldError::Drift { .. }) = trouble {
+            self.observer.drifted(&trouble.to_string());
         }
-        if trouble.passes() {
+        if let Trouble::Deposed { .. } = trouble {
+            self.wanted = self.wanted && self.options.reclaim;
+        }
+        if self.stopping.is_some() {
+            tracing::warn!(code = trouble.code(), %trouble, "stopped with frames unacknowledged; the next start reads what landed");
+            self.stage = Stage::Stopped;
+        } else if trouble.passes() {
             tracing::warn!(code = trouble.code(), %trouble, advice = trouble.advice(), "the shard begins again");
             self.stage = Stage::Waiting { until: self.clock.elapsed() + self.options.retry_after };
         } else {
@@ -186,9 +190,10 @@ impl<L: ShardLog> Shard<L> {
                     let Some(replica) = &self.replica else { continue };
                     let gate = replica.fold.gate();
                     let deliver = query(gate);
-                    match &self.stage {
-                        Stage::Owning(owner) if !owner.flight.is_empty() => self.desk.deliver_at(gate.seq(), deliver),
-                        _ => deliver(),
+                    if matches!(&self.stage, Stage::Owning(owner) if !owner.flight.is_empty()) {
+                        self.desk.deliver_at(gate.seq(), deliver);
+                    } else {
+                        deliver();
                     }
                 }
                 Request::Answer { source, reply } => {

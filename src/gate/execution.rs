@@ -32,7 +32,7 @@ impl Gate {
     /// A fill.
     pub(super) fn on_fill(&mut self, fill: &Fill, key: Option<Id>, turn: &mut Turn<'_>) {
         let Some(ix) = self.account_of_execution(fill.account, turn) else { return };
-        self.forget_old(ix, turn.at);
+        self.forget_old(ix, turn);
         if self.index.fill(ix, &fill.exec_id, &self.accounts).is_some() {
             return;
         }
@@ -124,7 +124,7 @@ impl Gate {
     /// What became of an order or command.
     pub(super) fn on_report(&mut self, report: &Report, turn: &mut Turn<'_>) {
         let Some(ix) = self.account_of_execution(report.account, turn) else { return };
-        self.forget_old(ix, turn.at);
+        self.forget_old(ix, turn);
         let slot = self.index.id(IntentKind::Order, ix, &report.client_order_id, &self.accounts);
         let account = &mut self.accounts[ix as usize];
         let working = slot.and_then(|slot| Some((slot, account.orders.get(slot)?))).filter(|(_, order)| order.status == Status::Working);
@@ -166,7 +166,7 @@ impl Gate {
     }
 
     fn change_fill(&mut self, ix: AccountIx, exec_id: &ExecId, values: Option<(FillValues, Money)>, turn: &mut Turn<'_>) {
-        self.forget_old(ix, turn.at);
+        self.forget_old(ix, turn);
         let number = self.index.fill(ix, exec_id, &self.accounts);
         let account = &mut self.accounts[ix as usize];
         let known = number.and_then(|number| Some((number, account.fills.get(number)?.clone()))).filter(|(_, fill)| !fill.merged);

@@ -30,7 +30,7 @@ impl Gate {
                 Some((intent.symbol, intent.side, intent.size)),
             );
         };
-        self.forget_old(ix, turn.at);
+        self.forget_old(ix, turn);
         let content = self.content_of(intent);
         let content_kept = Content::Order(content);
         if self.repeats(ix, &content_kept, turn) {
@@ -71,7 +71,7 @@ impl Gate {
         let Some(ix) = self.index.account(&amend.account, &self.accounts) else {
             return refuse_unknown_account(turn, amend.account, amend.client_order_id, Some(amend.amend_id), None);
         };
-        self.forget_old(ix, turn.at);
+        self.forget_old(ix, turn);
         let content = Content::Amend {
             amend_id: amend.amend_id,
             client_order_id: amend.client_order_id,

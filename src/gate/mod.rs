@@ -130,16 +130,17 @@ impl Gate {
     }
 
     /// Forgets the ids, fills and commands of an account that are older than the memory.
-    fn forget_old(&mut self, ix: AccountIx, at: Millis) {
-        let horizon = at.saturating_sub(self.shared.settings.id_memory_ms);
+    fn forget_old(&mut self, ix: AccountIx, turn: &mut Turn<'_>) {
+        let horizon = turn.at.saturating_sub(self.shared.settings.id_memory_ms);
         let (account, index) = (&mut self.accounts[ix as usize], &mut self.index);
-        account.orders.expire(horizon, |slot, entry| index.forget_id(ix, slot, &entry.content));
-        account.fills.expire(horizon, |number, fill| index.forget_fill(ix, number, &fill.exec_id));
-        let ended = |command: &crate::book::Command| {
-            command.state == crate::book::CommandState::Ended || command.state == crate::book::CommandState::TakenOver
-        };
-        while account.commands.first().is_some_and(|command| ended(command) && command.at < horizon) {
+        let mut forgot = account.orders.expire(horizon, |slot, entry| index.forget_id(ix, slot, &entry.content));
+        forgot |= account.fills.expire(horizon, |number, fill| index.forget_fill(ix, number, &fill.exec_id));
+        while account.commands.first().is_some_and(|command| command.is_over() && command.at < horizon) {
             account.commands.remove(0);
+            forgot = true;
+        }
+        if forgot {
+            turn.touch(ix);
         }
     }
 

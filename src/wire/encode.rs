@@ -3,7 +3,9 @@
 //! Invariant: the same output gives the same bytes, always; nothing is allocated but the buffer's
 //! growth. Deliberately absent: clocks, configuration and serde.
 
-use crate::domain::{CancelOrders, ClosePosition, DeadLetter, Decision, Effects, Figure, Notification, Output, Reason, ReasonCode, Source};
+use crate::domain::{
+    CancelOrders, ClosePosition, DeadLetter, Decision, Effects, Figure, Notification, Output, Reason, ReasonCode, RuleCited, Source,
+};
 
 use super::encode_text;
 use super::topics::OutputTopic;
@@ -128,33 +130,37 @@ fn encode_source(out: &mut Vec<u8>, source: Source) {
 /// A reason is a rule's, a rule's note, or a check's.
 fn encode_reason(out: &mut Vec<u8>, reason: &Reason) {
     write::plain(out, "{\"code\":\"", reason.code.as_str().as_bytes(), "\"");
-    match (&reason.rule, reason.code) {
-        (Some(rule), ReasonCode::RuleBreach) => {
-            write::plain(out, ",\"rule_id\":\"", rule.id.as_bytes(), "\",\"rule_type\":\"");
-            write::plain(out, rule.rule_type.as_str(), b"\",\"action\":\"", rule.action.as_str());
-            out.push(b'"');
-            write::figure(out, ",\"current\":", reason.current);
-            write::figure(out, ",\"limit\":", reason.limit);
-            write::plain(out, ",\"unit\":\"", rule.unit.as_str().as_bytes(), "\"");
-            write::figure(out, ",\"utilization\":", reason.utilization);
-            flag(out, ",\"exempt\":", reason.exempt);
-            flag(out, ",\"observed\":", reason.observed);
-            flag(out, ",\"latched\":", reason.latched);
-        }
-        (Some(rule), ReasonCode::CorrelationUnavailable) => {
-            write::plain(out, ",\"rule_id\":\"", rule.id.as_bytes(), "\",\"rule_type\":\"");
-            write::plain(out, rule.rule_type.as_str(), b"\",\"message\":\"", encode_text::of_reason(reason.code));
-            out.push(b'"');
-            if reason.exempt {
-                write::raw(out, ",\"exempt\":true");
-            }
-            if reason.observed {
-                write::raw(out, ",\"observed\":true");
-            }
-        }
-        (Some(_) | None, _) => encode_check(out, reason),
+    match &reason.rule {
+        Some(rule) if reason.code == ReasonCode::RuleBreach => encode_breach(out, reason, rule),
+        Some(rule) if reason.code == ReasonCode::CorrelationUnavailable => encode_note(out, reason, rule),
+        Some(_) | None => encode_check(out, reason),
     }
     out.push(b'}');
+}
+
+fn encode_breach(out: &mut Vec<u8>, reason: &Reason, rule: &RuleCited) {
+    write::plain(out, ",\"rule_id\":\"", rule.id.as_bytes(), "\",\"rule_type\":\"");
+    write::plain(out, rule.rule_type.as_str(), b"\",\"action\":\"", rule.action.as_str());
+    out.push(b'"');
+    write::figure(out, ",\"current\":", reason.current);
+    write::figure(out, ",\"limit\":", reason.limit);
+    write::plain(out, ",\"unit\":\"", rule.unit.as_str().as_bytes(), "\"");
+    write::figure(out, ",\"utilization\":", reason.utilization);
+    flag(out, ",\"exempt\":", reason.exempt);
+    flag(out, ",\"observed\":", reason.observed);
+    flag(out, ",\"latched\":", reason.latched);
+}
+
+fn encode_note(out: &mut Vec<u8>, reason: &Reason, rule: &RuleCited) {
+    write::plain(out, ",\"rule_id\":\"", rule.id.as_bytes(), "\",\"rule_type\":\"");
+    write::plain(out, rule.rule_type.as_str(), b"\",\"message\":\"", encode_text::of_reason(reason.code));
+    out.push(b'"');
+    if reason.exempt {
+        write::raw(out, ",\"exempt\":true");
+    }
+    if reason.observed {
+        write::raw(out, ",\"observed\":true");
+    }
 }
 
 fn encode_check(out: &mut Vec<u8>, reason: &Reason) {

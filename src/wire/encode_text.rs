@@ -38,28 +38,30 @@ pub(super) const fn of_reason(code: ReasonCode) -> &'static str {
 
 /// A notification's headline.
 pub(super) const fn title(notification: &Notification) -> &'static str {
-    match (notification.code, notification.kind) {
-        (NotificationCode::RuleBreach, NotificationType::StopLoss) => "Stop loss reached",
-        (NotificationCode::RuleBreach, NotificationType::ProfitTarget) => "Profit target reached",
-        (NotificationCode::RuleBreach, _) => "Risk rule breached",
-        (NotificationCode::RuleWarning, NotificationType::StopLoss) => "Stop loss is near",
-        (NotificationCode::RuleWarning, NotificationType::ProfitTarget) => "Profit target is near",
-        (NotificationCode::RuleWarning, _) => "Risk rule is near its limit",
-        (NotificationCode::RuleCleared, _) => "Risk rule is within its limit again",
-        (NotificationCode::ExecutionUnreadable, _) => "Execution could not be booked",
-        (NotificationCode::CloseNotConfirmed, _) => "Close was not confirmed",
-        (NotificationCode::UnknownOrderFill, _) => "Fill of an order without a reservation",
-        (NotificationCode::Overfill, _) => "Order was filled beyond its quantity",
-        (NotificationCode::UnknownExecution, _) => "Bust or correction of an unknown fill",
-        (NotificationCode::UnknownAccount, _) => "Execution of an unknown account",
-        (NotificationCode::TradingStateChanged, _) => "Trading state changed",
-        (NotificationCode::OrderRejected, _) => "Order rejected",
-        (NotificationCode::OrderFilled, _) => "Order filled",
-        (NotificationCode::OrderCancelled, _) => "Order cancelled",
-        (NotificationCode::PositionOpened, _) => "Position opened",
-        (NotificationCode::PositionClosed, _) => "Position closed",
-        (NotificationCode::StrategySignal, _) => "Strategy signal",
-        (NotificationCode::DailySummary, _) => "Daily summary",
+    let stop = matches!(notification.kind, NotificationType::StopLoss);
+    let target = matches!(notification.kind, NotificationType::ProfitTarget);
+    match notification.code {
+        NotificationCode::RuleBreach if stop => "Stop loss reached",
+        NotificationCode::RuleBreach if target => "Profit target reached",
+        NotificationCode::RuleBreach => "Risk rule breached",
+        NotificationCode::RuleWarning if stop => "Stop loss is near",
+        NotificationCode::RuleWarning if target => "Profit target is near",
+        NotificationCode::RuleWarning => "Risk rule is near its limit",
+        NotificationCode::RuleCleared => "Risk rule is within its limit again",
+        NotificationCode::ExecutionUnreadable => "Execution could not be booked",
+        NotificationCode::CloseNotConfirmed => "Close was not confirmed",
+        NotificationCode::UnknownOrderFill => "Fill of an order without a reservation",
+        NotificationCode::Overfill => "Order was filled beyond its quantity",
+        NotificationCode::UnknownExecution => "Bust or correction of an unknown fill",
+        NotificationCode::UnknownAccount => "Execution of an unknown account",
+        NotificationCode::TradingStateChanged => "Trading state changed",
+        NotificationCode::OrderRejected => "Order rejected",
+        NotificationCode::OrderFilled => "Order filled",
+        NotificationCode::OrderCancelled => "Order cancelled",
+        NotificationCode::PositionOpened => "Position opened",
+        NotificationCode::PositionClosed => "Position closed",
+        NotificationCode::StrategySignal => "Strategy signal",
+        NotificationCode::DailySummary => "Daily summary",
     }
 }
 

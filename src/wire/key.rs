@@ -124,21 +124,69 @@ keys! {
 
 const PLACES: usize = 512;
 
-/// A place for each name, found by trial so that no two share one; [`TABLE`] does not compile otherwise.
-const fn place(name: &[u8]) -> usize {
-    let (first, middle, last) = (name[0] as usize, name[name.len() / 2] as usize, name[name.len() - 1] as usize);
-    (name.len() * 125 + first * 450 + last * 73 + middle * 91) % PLACES
+/// A name as two numbers: its first eight bytes, filled up with zeros, and its last eight, which are the
+/// first again where it is shorter. They tell names of up to 16 bytes apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    head: u64,
+    tail: u64,
 }
 
-static TABLE: [(&[u8], Key); PLACES] = {
+impl Ends {
+    /// A place for each name, found by trial so that no two share one; [`TABLE`] does not compile otherwise.
+    #[inline]
+    const fn place(self) -> usize {
+        const FACTOR: u64 = 0xfed2_a29e_6d05_a9cf;
+        const PLACE_BITS: u32 = PLACES.trailing_zeros();
+        (self.head.wrapping_add(self.tail.rotate_left(7)).wrapping_mul(FACTOR) >> (u64::BITS - PLACE_BITS)) as usize
+    }
+
+    /// Of the name that stands at `start` of a text.
+    #[inline]
+    fn within(text: &[u8], start: usize, len: usize) -> Self {
+        let eight = |at: usize| text.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        match (eight(start), len) {
+            (Some(head), 8..) => {
+                let head = u64::from_le_bytes(*head);
+                Self { head, tail: eight(start + len - 8).map_or(head, |tail| u64::from_le_bytes(*tail)) }
+            }
+            (Some(head), 1..8) => {
+                let head = u64::from_le_bytes(*head) & u64::MAX >> (64 - 8 * len);
+                Self { head, tail: head }
+            }
+            (Some(_), 0) | (None, _) => Self::of(text.get(start..start + len).unwrap_or_default()),
+        }
+    }
+
+    const fn of(name: &[u8]) -> Self {
+        let mut head = [0; 8];
+        let mut tail = [0; 8];
+        let mut i = 0;
+        while i < name.len() && i < 8 {
+            head[i] = name[i];
+            tail[i] = if name.len() < 8 { name[i] } else { name[name.len() - 8 + i] };
+            i += 1;
+        }
+        Self { head: u64::from_le_bytes(head), tail: u64::from_le_bytes(tail) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    ends: Ends,
+    name: &'static str,
+    key: Key,
+}
+
+static TABLE: [Place; PLACES] = {
     // No name is empty, so that an empty place answers no search.
-    let mut table: [(&[u8], Key); PLACES] = [(b"", Key::Event); PLACES];
+    let mut table = [Place { ends: Ends { head: 0, tail: 0 }, name: "", key: Key::Event }; PLACES];
     let mut i = 0;
     while i < Key::ALL.len() {
-        let name = Key::ALL[i].as_str().as_bytes();
-        let at = place(name);
-        assert!(table[at].0.is_empty(), "two names share a place: choose other factors");
-        table[at] = (name, Key::ALL[i]);
+        let name = Key::ALL[i].as_str();
+        let ends = Ends::of(name.as_bytes());
+        assert!(table[ends.place()].name.is_empty(), "two names share a place: choose another factor");
+        table[ends.place()] = Place { ends, name, key: Key::ALL[i] };
         i += 1;
     }
     table
@@ -149,13 +197,21 @@ impl Key {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Finds a name.
-    #[inline]
     pub fn find(name: &[u8]) -> Option<Self> {
-        if name.is_empty() {
+        Self::find_at(name, 0, name.len())
+    }
+
+    /// Finds the name of `len` bytes that stands at `start` of a text.
+    #[inline]
+    pub fn find_at(text: &[u8], start: usize, len: usize) -> Option<Self> {
+        const TOLD_APART: usize = 16;
+        let ends = Ends::within(text, start, len);
+        let known = &TABLE[ends.place() % PLACES];
+        if known.ends != ends || known.name.len() != len || len == 0 {
             return None;
         }
-        let (known, key) = TABLE[place(name)];
-        (known == name).then_some(key)
+        let same = len <= TOLD_APART || text.get(start..start + len) == Some(known.name.as_bytes());
+        same.then_some(known.key)
     }
 }
 
@@ -171,6 +227,15 @@ mod tests {
             assert_eq!(Key::find(key.as_str().to_uppercase().as_bytes()), None);
         }
         assert_eq!(Key::find(b""), None);
+        assert_eq!(Key::find(b"price_collar_percenT"), None);
+        assert_eq!(Key::find(b"price_coLlar_percent"), None);
+        assert_eq!(Key::find(b"qty\0"), None);
+        for around in ["", "x", "xxxxxxxxxxxx"] {
+            for key in Key::ALL {
+                let text = format!("{around}{}{around}", key.as_str());
+                assert_eq!(Key::find_at(text.as_bytes(), around.len(), key.as_str().len()), Some(*key));
+            }
+        }
         assert_eq!(Key::find("\u{e9}\u{e9}".as_bytes()), None);
     }
 }

@@ -82,16 +82,23 @@ impl Raw {
         Self(self.0 << 4 >> 4 | (kind as u64) << 60)
     }
 
+    /// Where it begins, behind the quote of a string.
     #[inline]
-    const fn start(self) -> usize {
+    pub const fn start(self) -> usize {
         (self.0 >> 30) as usize & MAX_TEXT_BYTES
+    }
+
+    /// How many bytes it has.
+    #[inline]
+    pub const fn len(self) -> usize {
+        self.0 as usize & MAX_TEXT_BYTES
     }
 
     /// The bytes of the span.
     #[inline]
     pub fn of(self, text: &[u8]) -> &[u8] {
         let start = self.start();
-        text.get(start..start + (self.0 as usize & MAX_TEXT_BYTES)).unwrap_or_default()
+        text.get(start..start + self.len()).unwrap_or_default()
     }
 
     /// The text of a string; `None` when it is none.
@@ -319,10 +326,13 @@ impl<'a> Reader<'a> {
     #[inline]
     fn string(&mut self) -> Option<Raw> {
         let start = self.at;
-        self.plain();
-        if self.takes(b'"') {
-            return Some(Raw::new(Kind::Text, start, self.at - 1));
+        let (end, high) = plain_end(self.text, start);
+        self.high |= high;
+        if self.text.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Some(Raw::new(Kind::Text, start, end));
         }
+        self.at = end;
         self.escaped_string(start)
     }
 
@@ -342,30 +352,30 @@ impl<'a> Reader<'a> {
                 Some(_) => return self.none("a control character in a string"),
                 None => return self.none("a string without end"),
             }
-            self.plain();
+            let (end, high) = plain_end(self.text, self.at);
+            self.at = end;
+            self.high |= high;
         }
     }
+}
 
-    /// Passes what needs no attention within a string, eight bytes at a time.
-    #[inline]
-    fn plain(&mut self) {
-        let (text, mut at, mut high) = (self.text, self.at, self.high);
-        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let word = u64::from_le_bytes(*eight);
-            high |= word;
-            let found = special(word);
-            if found != 0 {
-                (self.at, self.high) = (at + (found.trailing_zeros() / 8) as usize, high);
-                return;
-            }
-            at += 8;
+/// Where what needs no attention within a string ends, eight bytes at a time; and the high bits on the way.
+fn plain_end(text: &[u8], start: usize) -> (usize, u64) {
+    let (mut at, mut high) = (start, 0);
+    while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        high |= word;
+        let found = special(word);
+        if found != 0 {
+            return (at + (found.trailing_zeros() / 8) as usize, high);
         }
-        while let Some(byte) = text.get(at).copied().filter(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
-            high |= u64::from(byte);
-            at += 1;
-        }
-        (self.at, self.high) = (at, high);
+        at += 8;
     }
+    while let Some(byte) = text.get(at).copied().filter(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
+        high |= u64::from(byte);
+        at += 1;
+    }
+    (at, high)
 }
 
 /// Marks the quotes, backslashes and control characters of eight bytes with their high bits. The

@@ -64,8 +64,11 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn add(&mut self, name: Raw, value: Raw, strangers: &mut Strangers) {
-        let key =
-            if name.kind() == Kind::Text { Key::find(name.of(self.text)) } else { name.text(self.text).and_then(|name| Key::find(&name)) };
+        let key = if name.kind() == Kind::Text {
+            Key::find_at(self.text, name.start(), name.len())
+        } else {
+            name.text(self.text).and_then(|name| Key::find(&name))
+        };
         let Some(key) = key else {
             return self.add_stranger(name, strangers);
         };

@@ -32,12 +32,11 @@ impl<'a> Value<'a> {
     /// Reads the text of a string.
     #[inline]
     fn spelled<T>(self, read: impl FnOnce(&[u8]) -> Option<T>, otherwise: &'static str) -> Result<T, Bad> {
-        let found = match self.raw.kind() {
-            Kind::Text => read(self.raw.of(self.text)),
-            _ => match self.raw.text(self.text) {
-                Some(text) => read(&text),
-                None => return Err(Bad::Malformed("must be a string")),
-            },
+        let found = if self.raw.kind() == Kind::Text {
+            read(self.raw.of(self.text))
+        } else {
+            let text = self.raw.text(self.text).ok_or(Bad::Malformed("must be a string"))?;
+            read(&text)
         };
         found.ok_or(Bad::Malformed(otherwise))
     }
@@ -80,7 +79,9 @@ impl<'a> Value<'a> {
         match self.raw.kind() {
             Kind::True => Ok(true),
             Kind::False => Ok(false),
-            _ => Err(Bad::Malformed("must be true or false")),
+            Kind::Absent | Kind::Twice | Kind::Null | Kind::Number | Kind::Text | Kind::Escaped | Kind::Object | Kind::Array => {
+                Err(Bad::Malformed("must be true or false"))
+            }
         }
     }
 
@@ -114,7 +115,9 @@ impl<'a> Value<'a> {
         let units = match self.raw.kind() {
             Kind::Text | Kind::Number => decimal::units(self.raw.of(self.text)),
             Kind::Escaped => decimal::units(&self.raw.text(self.text).unwrap_or(Cow::Borrowed(b""))),
-            _ => return Err(Bad::Malformed("must be a decimal: a number, or a string that spells one")),
+            Kind::Absent | Kind::Twice | Kind::Null | Kind::True | Kind::False | Kind::Object | Kind::Array => {
+                return Err(Bad::Malformed("must be a decimal: a number, or a string that spells one"));
+            }
         };
         units.map_err(|fault| match fault {
             DecimalFault::NotDecimal => Bad::Malformed("not a decimal as JSON spells numbers"),
@@ -176,10 +179,10 @@ impl<'a> Value<'a> {
     /// A time: RFC 3339, or milliseconds since the epoch.
     #[inline]
     pub fn time(self) -> Result<Millis, Bad> {
-        match self.raw.kind() {
-            Kind::Number => self.integer(),
-            _ => self.spelled(time::rfc3339, "must be a time as RFC 3339 writes it, or milliseconds"),
+        if self.raw.kind() == Kind::Number {
+            return self.integer();
         }
+        self.spelled(time::rfc3339, "must be a time as RFC 3339 writes it, or milliseconds")
     }
 
     /// An integer.
