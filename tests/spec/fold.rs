@@ -74,6 +74,11 @@ impl Run {
         state["accounts"].take()
     }
 
+    /// Whether the line became a dead letter.
+    pub fn is_refused(&self, line: usize) -> bool {
+        self.refused.contains(&line)
+    }
+
     /// Whether a second delivery of this line must change nothing: it used its id up.
     pub fn line_is_idempotent(&self, line: usize) -> bool {
         const NOT_USED_UP: [&str; 5] = ["MALFORMED", "MISROUTED", "VALUE_OUT_OF_RANGE", "UNKNOWN_ACCOUNT", "INTENT_ID_CONFLICT"];
@@ -81,7 +86,7 @@ impl Run {
             let code = &emitted.value["reasons"][0]["code"];
             NOT_USED_UP.iter().any(|word| code == word)
         };
-        !self.refused.contains(&line) && !self.emitted.iter().any(|emitted| emitted.line == line && keeps_no_id(emitted))
+        !self.is_refused(line) && !self.emitted.iter().any(|emitted| emitted.line == line && keeps_no_id(emitted))
     }
 
     /// The decisions in the order of their first appearance: id, amendment, verdict, approved quantity and reasons.

@@ -136,6 +136,7 @@ impl ModelBook {
             && !order.done
         {
             order.filled += after - before;
+            order.done = order.filled >= order.approved;
         }
     }
 
@@ -353,9 +354,12 @@ impl World {
 
     fn split(&mut self, symbol: usize) {
         let (from, to) = if self.prices[symbol] % 2 == 0 && self.prices[symbol] > 20 { (1, 2) } else { (3, 1) };
-        self.prices[symbol] = self.prices[symbol] * from / to;
         self.control(json!({"event": "split", "symbol": SYMBOLS[symbol].0, "from": from, "to": to}));
-        self.books.values_mut().for_each(|book| book.split(symbol, from, to));
+        // Refused when a quantity would become nothing.
+        if !self.run.is_refused(self.lines.len()) {
+            self.prices[symbol] = self.prices[symbol] * from / to;
+            self.books.values_mut().for_each(|book| book.split(symbol, from, to));
+        }
     }
 
     fn rule(&mut self) {
