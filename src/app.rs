@@ -4,13 +4,16 @@
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
+mod moments;
 mod observer;
 mod signals;
+mod utilization;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{counter, gauge};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -23,14 +26,17 @@ use crate::embedded::{EmbeddedLog, EmbeddedOptions, Timestamps};
 use crate::engine::{self, Claimant, Handle, NoSnapshots, Partitioner, Service, SnapshotStore};
 use crate::market::calendar::tzdb_version;
 use crate::snapshot::{self, SledSnapshots};
-use crate::telemetry::Recorder;
+use crate::telemetry::{self, Recorder};
 use crate::wire::TopicNames;
 
+use moments::Moments;
 use observer::{Metered, show_status};
 pub use signals::run_until_stopped;
 
 /// The embedded log has one shard.
 const SHARD: u32 = 0;
+/// How often it is looked whether the log acknowledges.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long tasks that were cut off may take to notice it.
 const RUNTIME_END: Duration = Duration::from_secs(1);
 
@@ -67,7 +73,8 @@ impl Daemon {
     fn start_on(runtime: Runtime, config: &Config, recorder: Recorder, log: EmbeddedLog) -> Result<Self, Failure> {
         let http = listen(&runtime, config.http.bind)?;
         let metrics = config.metrics.enabled.then(|| listen(&runtime, config.metrics.bind)).transpose()?;
-        let observer = Box::new(Metered::new(SHARD));
+        let moments = Arc::new(Moments::new());
+        let observer = Box::new(Metered::new(SHARD, moments.clone()));
         let service = engine::spawn(log.shard_log(), snapshots(config)?, observer, engine_options(config))
             .or_exit(Exit::Io, || "cannot start the shard's thread".to_owned())?;
         let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
@@ -77,10 +84,11 @@ impl Daemon {
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let mut servers = vec![runtime.spawn(serve(http.0, face.clone().router(http_at), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
-            let router = face.metrics_router(scrape(recorder.clone(), service.handle.clone()), at);
+            let router = face.metrics_router(scrape(recorder.clone(), service.handle.clone(), moments), at);
             servers.push(runtime.spawn(serve(listener, router, limits_seen, stop_seen)));
         }
-        runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds));
+        runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds, service.handle.clone()));
+        runtime.spawn(watch_commits(service.handle.clone(), Duration::from_millis(config.log.commit_stall_timeout_ms)));
         Ok(Self { runtime, log, service, servers, limits, stop, http: http_at, metrics: metrics_at })
     }
 
@@ -130,19 +138,42 @@ fn listen(runtime: &Runtime, at: SocketAddr) -> Result<(TcpListener, SocketAddr)
 }
 
 /// The metrics, with the gauges that follow from the shard's status brought up to date.
-fn scrape(recorder: Recorder, shard: Handle) -> crate::api::Scrape {
+fn scrape(recorder: Recorder, shard: Handle, moments: Arc<Moments>) -> crate::api::Scrape {
     Arc::new(move || {
-        show_status(&shard);
+        show_status(&shard, &moments);
         recorder.render()
     })
 }
 
 /// Histograms gather measurements until someone folds them.
-async fn upkeep(recorder: Recorder, every_seconds: u64) {
+async fn upkeep(recorder: Recorder, every_seconds: u64, shard: Handle) {
     let mut ticks = tokio::time::interval(Duration::from_secs(every_seconds));
     loop {
         ticks.tick().await;
         recorder.run_upkeep();
+        let counted = tokio::time::timeout(Duration::from_secs(1), shard.query(|gate| gate.accounts().len())).await;
+        if let Ok(Ok(accounts)) = counted {
+            gauge!(telemetry::ACCOUNTS).set(accounts as f64);
+        }
+    }
+}
+
+/// Tells when a frame waits too long for its acknowledgement; nothing is decided meanwhile.
+async fn watch_commits(shard: Handle, patience: Duration) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    let mut stalled = false;
+    loop {
+        ticks.tick().await;
+        let waited = Duration::from_millis(shard.status().waiting_ms);
+        if waited >= patience && !stalled {
+            counter!(telemetry::COMMIT_STALLS).increment(1);
+            tracing::error!(
+                code = "COMMIT_STALLED",
+                waited_ms = shard.status().waiting_ms,
+                "the log does not acknowledge; look at its disk"
+            );
+        }
+        stalled = waited >= patience;
     }
 }
 

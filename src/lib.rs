@@ -2,6 +2,8 @@
 //!
 //! The floors, lowest first; nothing imports upward (`tests/tidy.rs`). See `docs/ARCHITECTURE.md`.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod api;
 pub mod app;
 pub mod book;

@@ -66,7 +66,6 @@ metrics! {
     DEAD_LETTERS = "ordergate_dead_letters_total", Counter, Count, "Records refused; labels: code.";
     PRICES_DROPPED = "ordergate_prices_dropped_total", Counter, Count, "Prices of undefined symbols, dropped.";
     EVALUATION_SECONDS = "ordergate_evaluation_seconds", Histogram(FAST), Seconds, "The time to apply one record.";
-    FRAME_SECONDS = "ordergate_frame_seconds", Histogram(SLOW), Seconds, "The time to decode, fold and encode one frame.";
     COMMIT_SECONDS = "ordergate_commit_seconds", Histogram(SLOW), Seconds, "The time from a frame's append to its acknowledgement.";
     FRAME_RECORDS = "ordergate_frame_records", Histogram(COUNTS), Count, "Records in a frame.";
     FRAME_BYTES = "ordergate_frame_size_bytes", Histogram(SIZES), Bytes, "The length of a frame.";
@@ -76,7 +75,7 @@ metrics! {
     SOURCE_LAG_SECONDS = "ordergate_source_lag_seconds", Gauge, Seconds, "The age of the last record applied; labels: topic, partition.";
     RULE_UTILIZATION = "ordergate_rule_utilization_ratio", Gauge, Percent,
         "How much of its limit a rule measures, of accounts that are over warn_at; labels: account, rule.";
-    ACCOUNTS = "ordergate_accounts", Gauge, Count, "Accounts; labels: state.";
+    ACCOUNTS = "ordergate_accounts", Gauge, Count, "Accounts that were opened.";
     LEDGER_SEQUENCE = "ordergate_ledger_sequence", Gauge, Count, "The number of records applied; labels: shard.";
     LEDGER_TERM = "ordergate_ledger_term", Gauge, Count, "The term of the last claim; labels: shard.";
     LEDGER_FRAMES = "ordergate_ledger_frames", Gauge, Count, "The number of frames that count; labels: shard.";

@@ -1,5 +1,7 @@
 //! The daemon from outside: what its HTTP face takes, refuses and answers, and how it comes and goes.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod daemon;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::stream;
+use metrics::gauge;
 use tokio::sync::watch;
 
 use super::limits::Share;
@@ -23,6 +24,7 @@ use super::records::log_problem;
 use super::serve::stopped;
 use super::{Face, names};
 use crate::log::{Extent, StoredRecord, Topic};
+use crate::telemetry::HTTP_STREAMS;
 use crate::wire;
 
 const LIMIT_DEFAULT: usize = 1_000;
@@ -54,9 +56,24 @@ fn unknown_topic(face: &Face, name: &str) -> Problem {
     Problem::new(ApiCode::UnknownTopic, format!("there is no topic {name}; topics: {}", known.join(", ")))
 }
 
-fn follow_slot(face: &Face) -> Result<Share, Problem> {
+fn follow_slot(face: &Face) -> Result<Followed, Problem> {
     let (most, mut share) = (face.limits().streams_max, face.streams.share());
-    if share.grow(1, most) { Ok(share) } else { Err(Problem::new(ApiCode::TooBusy, format!("{most} streams are followed already"))) }
+    if !share.grow(1, most) {
+        return Err(Problem::new(ApiCode::TooBusy, format!("{most} streams are followed already")));
+    }
+    gauge!(HTTP_STREAMS).increment(1.0);
+    Ok(Followed { _share: share })
+}
+
+/// A place among the streams.
+struct Followed {
+    _share: Share,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        gauge!(HTTP_STREAMS).decrement(1.0);
+    }
 }
 
 async fn extent(face: &Face, topic: Topic, partition: u32) -> Result<Extent, Problem> {
@@ -91,7 +108,7 @@ struct Reading {
     next: u64,
     left: usize,
     changes: watch::Receiver<u64>,
-    slot: Option<Share>,
+    slot: Option<Followed>,
     ended: bool,
 }
 

@@ -3,12 +3,17 @@
 //! Invariant: it counts and returns; it runs on the shard's thread. Deliberately absent: labels whose
 //! number grows with the accounts.
 
+use std::sync::Arc;
+
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::domain::{DeadLetter, Effects, InputTopic, Millis, Output, Source};
-use crate::engine::{Committed, Handle, Observer, Phase, position_text};
+use crate::engine::{Clock, Committed, Handle, Observer, Phase, SystemClock, position_text};
 use crate::log::Topic;
 use crate::telemetry as names;
+
+use super::moments::Moments;
+use super::utilization::Utilization;
 
 /// Tells the metrics recorder what a shard does.
 pub struct Metered {
@@ -19,12 +24,15 @@ pub struct Metered {
     frame_records: Histogram,
     frame_bytes: Histogram,
     in_flight: Gauge,
+    utilization: Utilization,
+    moments: Arc<Moments>,
+    at: Millis,
 }
 
 impl Metered {
     /// An observer of this shard.
     #[must_use]
-    pub fn new(shard: u32) -> Self {
+    pub fn new(shard: u32, moments: Arc<Moments>) -> Self {
         let inputs = [InputTopic::Intents, InputTopic::Executions, InputTopic::Prices, InputTopic::Control];
         Self {
             shard,
@@ -34,6 +42,9 @@ impl Metered {
             frame_records: histogram!(names::FRAME_RECORDS),
             frame_bytes: histogram!(names::FRAME_BYTES),
             in_flight: gauge!(names::FRAMES_IN_FLIGHT, "shard" => shard.to_string()),
+            utilization: Utilization::new(),
+            moments,
+            at: Millis::MIN,
         }
     }
 }
@@ -48,13 +59,15 @@ const fn place(topic: InputTopic) -> usize {
 }
 
 impl Observer for Metered {
-    fn applied(&mut self, source: Source, _at: Millis, effects: &Effects, nanos: u64) {
+    fn applied(&mut self, source: Source, at: Millis, effects: &Effects, nanos: u64) {
         self.records[place(source.topic)].increment(1);
         self.evaluation.record(nanos as f64 / 1e9);
+        self.at = at;
         if effects.outputs.is_empty() {
             return;
         }
         names::count_outputs(effects);
+        self.utilization.hear(effects);
         for output in &effects.outputs {
             if let Output::DeadLetter(letter) = output {
                 log_refused(source, letter);
@@ -67,6 +80,7 @@ impl Observer for Metered {
         self.frame_records.record(frame.records as f64);
         self.frame_bytes.record(frame.bytes as f64);
         self.in_flight.set(frame.in_flight as f64);
+        self.utilization.show(self.at);
     }
 
     fn published(&mut self, repaired: bool) {
@@ -83,6 +97,9 @@ impl Observer for Metered {
                 tracing::info!(shard = self.shard, ?phase, "phase");
             }
         }
+        if *phase == Phase::Owning {
+            gauge!(names::RECOVERY_SECONDS, "shard" => self.shard.to_string()).set(self.moments.uptime_seconds());
+        }
         let owned = f64::from(u8::from(*phase == Phase::Owning));
         gauge!(names::OWNED, "shard" => self.shard.to_string()).set(owned);
     }
@@ -93,6 +110,7 @@ impl Observer for Metered {
     }
 
     fn snapshot_offered(&mut self, seq: u64) {
+        self.moments.snapshot();
         tracing::debug!(shard = self.shard, seq, "a snapshot is taken");
     }
 }
@@ -103,15 +121,19 @@ fn log_refused(source: Source, letter: &DeadLetter) {
 }
 
 /// Sets the gauges that follow from what a shard says of itself.
-pub fn show_status(handle: &Handle) {
+pub fn show_status(handle: &Handle, moments: &Moments) {
     let status = handle.status();
     let shard = || status.shard.to_string();
     gauge!(names::LEDGER_SEQUENCE, "shard" => shard()).set(status.committed_seq as f64);
     gauge!(names::LEDGER_TERM, "shard" => shard()).set(status.term as f64);
     gauge!(names::LEDGER_FRAMES, "shard" => shard()).set(status.ledger_next as f64);
     gauge!(names::SNAPSHOT_LAG_RECORDS, "shard" => shard()).set(status.committed_seq.saturating_sub(status.snapshot_seq) as f64);
+    gauge!(names::SNAPSHOT_AGE_SECONDS, "shard" => shard()).set(moments.snapshot_age_seconds());
+    let behind_seconds = SystemClock::new().wall_ms().saturating_sub(status.at).max(0) as f64 / 1e3;
     for (topic, partition, records) in &status.lag {
         let topic = Topic::Input(*topic).name();
+        let seconds = if *records == 0 { 0.0 } else { behind_seconds };
+        gauge!(names::SOURCE_LAG_SECONDS, "topic" => topic, "partition" => partition.to_string()).set(seconds);
         gauge!(names::SOURCE_LAG_RECORDS, "topic" => topic, "partition" => partition.to_string()).set(*records as f64);
     }
 }

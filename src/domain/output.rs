@@ -185,6 +185,9 @@ impl Field {
     }
 }
 
+/// The name of a field at fault that is none of [`Field`], and what is wrong, for people.
+pub type Objection = (Option<Box<str>>, Box<str>);
+
 /// Why a decision is what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
@@ -208,7 +211,7 @@ pub struct Reason {
     pub field: Option<Field>,
     /// The name of a field that is none of [`Field`], and what is wrong with it: of records that
     /// could not be decoded.
-    pub refused: Option<Box<(Option<Box<str>>, Box<str>)>>,
+    pub refused: Option<Box<Objection>>,
 }
 
 impl Reason {

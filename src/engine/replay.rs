@@ -220,7 +220,9 @@ mod tests {
         r#"{"topic":"market.prices","partition":2,"offset":9,"ts":3,"received":4,"key":"AAPL","payload":"no record"}"#,
     );
 
-    fn replayed(bytes: Vec<u8>) -> Result<Vec<(u32, u64, Millis, Option<Millis>)>, ReplayError> {
+    type Seen = (u32, u64, Millis, Option<Millis>);
+
+    fn replayed(bytes: Vec<u8>) -> Result<Vec<Seen>, ReplayError> {
         let log = EventLog::of("x.jsonl".into(), Box::new(io::Cursor::new(bytes)), None).unwrap();
         let mut seen = Vec::new();
         replay_lines(log, &TopicNames::default(), &mut |record| {

@@ -155,10 +155,12 @@ pub fn symbol_value(account: &Account, position: &Position, state: &SymbolState)
 /// # Errors
 /// When a held symbol has no mark, or when it leaves its type.
 pub fn equity(account: &Account, market: &[SymbolState]) -> Known<Money> {
-    let held = account.positions.iter().filter(|position| position.holding.qty != 0);
-    held.fold(Ok(account.cash), |sum, position| {
-        plus(sum, market.get(position.symbol as usize).map_or(Err(Blind::Missing), |state| holding_value(position, state)))
-    })
+    let mut sum = Ok(account.cash);
+    for position in account.positions.iter().filter(|position| position.holding.qty != 0) {
+        // All are looked at, since an overflow outweighs a mark that is missing before it.
+        sum = plus(sum, market.get(position.symbol as usize).map_or(Err(Blind::Missing), |state| holding_value(position, state)));
+    }
+    sum
 }
 
 /// The equity for `sod`, `hwm` and valuation points: a held symbol without a mark counts at its
