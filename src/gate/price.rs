@@ -33,6 +33,7 @@ impl Gate {
     pub(super) fn on_bar(&mut self, bar: &Bar) {
         let Some(symbol) = self.priced(&bar.symbol) else { return };
         let bound = self.shared.bars_kept();
+        self.shared.symbols[symbol as usize].bars_changed += 1;
         let series = &mut self.shared.symbols[symbol as usize].bars;
         let place = series.iter().position(|(timeframe, _)| *timeframe == bar.timeframe).unwrap_or_else(|| {
             let mut bars = Bars::default();
