@@ -276,6 +276,10 @@ impl Gate {
             if !std::mem::replace(&mut self.is_due[ix as usize], true) {
                 self.due.push(ix);
             }
+            // `due` is part of what a snapshot keeps.
+            if !std::mem::replace(&mut self.is_touched[ix as usize], true) {
+                self.touched.push(ix);
+            }
         }
         self.watch_all();
     }
