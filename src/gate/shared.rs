@@ -155,7 +155,7 @@ impl Shared {
 
     pub(crate) fn restricts(&self, account: AccountId, symbol: SymbolIx) -> bool {
         let covers =
-            |list: &RestrictedSymbols| list.symbols.contains(&symbol) && (list.accounts.is_empty() || list.accounts.contains(&account));
+            |list: &RestrictedSymbols| list.symbols.binary_search(&symbol).is_ok() && (list.accounts.is_empty() || list.accounts.contains(&account));
         self.lists.iter().any(covers)
     }
 }

@@ -98,6 +98,7 @@ impl Gate {
 impl Desk<'_, '_> {
     /// An operator sets the account's own state, or that of one of its symbols.
     fn set_by_operator(&mut self, key: ScopeKey, state: TradingState) {
+        self.account.due = true;
         if state == TradingState::Active {
             self.account.closings.retain(|closing| matches!(closing.owner, Owner::Scope(_)) || closing.symbol != key.symbol);
         }
