@@ -11,6 +11,17 @@ use super::account::SymbolIx;
 use super::position::Holding;
 use crate::domain::{ClientOrderId, ExecId, Factor, Millis, Money, Price, Side};
 
+/// What a fill was counted against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filled {
+    /// The order of its id.
+    Order,
+    /// The command of its id.
+    Command,
+    /// Neither is known.
+    Nothing,
+}
+
 /// One fill.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RememberedFill {
@@ -18,6 +29,8 @@ pub struct RememberedFill {
     pub exec_id: ExecId,
     /// The order or command.
     pub client_order_id: ClientOrderId,
+    /// Which of the two it was counted against.
+    pub of: Filled,
     /// The symbol.
     pub symbol: SymbolIx,
     /// The side.

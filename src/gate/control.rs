@@ -177,7 +177,8 @@ impl Gate {
 
     #[expect(clippy::unnecessary_wraps, reason = "one of a family that the dispatch treats alike")]
     fn set_restricted_list(&mut self, set: &RestrictedList) -> Result<(), Refusal> {
-        let mut symbols: Vec<SymbolIx> = set.symbols.iter().map(|symbol| self.index.symbol_named(*symbol, &mut self.shared.symbols)).collect();
+        let mut symbols: Vec<SymbolIx> =
+            set.symbols.iter().map(|symbol| self.index.symbol_named(*symbol, &mut self.shared.symbols)).collect();
         self.shared.lists.retain(|list| list.list != set.list);
         if !symbols.is_empty() {
             let accounts = set.accounts.as_deref().unwrap_or_default().to_vec();
@@ -263,7 +264,7 @@ impl Gate {
         sectors.sort_unstable();
         Scope {
             account: scope.account.map(|account| self.index.account(&account, &self.accounts)),
-            strategy: scope.strategy.map(|strategy| self.shared.strategy_named(strategy)),
+            strategy: scope.strategy.map(|strategy| self.index.strategy_named(strategy, &mut self.shared.strategies)),
             symbols,
             sectors,
         }
