@@ -74,7 +74,8 @@ impl Gate {
         self.reached = reached;
     }
 
-    fn compact_extremes(&mut self, symbol: SymbolIx) {
+    /// Drops the marks that no position asks for.
+    pub(super) fn compact_extremes(&mut self, symbol: SymbolIx) {
         let holders = &self.shared.symbols[symbol as usize].holders;
         let positions = holders.iter().filter_map(|ix| self.accounts[*ix as usize].position(symbol));
         let mut used: Vec<u64> = positions.filter(|position| position.holding.qty != 0).map(|position| position.opened_index).collect();

@@ -67,6 +67,10 @@ const ALWAYS: (i64, i64) = (i64::MIN + 1, NEVER_FALL);
 #[must_use]
 pub fn keys(rule: &Rule, watched: &Watched, episode: Option<&Episode>) -> (i64, i64) {
     let (open, warned) = episode.map_or((false, false), |episode| (episode.open, episode.warned));
+    // A rule that began to close only after its breach acts with the next mark.
+    if rule.action.closes() && episode.is_some_and(|episode| episode.open && !episode.closing_begun) {
+        return ALWAYS;
+    }
     let (beyond, back) = match (open, warned) {
         (true, _) => (None, Some(Level::CLEAR)),
         (false, true) => (Some(Level::FULL), Some(Level::rearm(rule.warn_at))),
