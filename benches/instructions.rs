@@ -1,14 +1,21 @@
 //! What one record costs, in instructions and allocations (valgrind; needs `gungraun-runner`).
 //!
 //! Invariant: only the measured call is counted, not what leads up to it. Deliberately absent:
-//! times, which are noise where this runs.
+//! times, which are noise where this runs (`ratios` has them).
 
 #![expect(missing_docs, reason = "the macros make modules without any")]
 
+#[path = "instructions/baseline.rs"]
+mod baseline;
+#[path = "instructions/count.rs"]
+mod count;
 #[path = "instructions/stage.rs"]
 mod stage;
+#[path = "shared/table.rs"]
+mod table;
 
 use std::hint::black_box;
+use std::process::ExitCode;
 
 use gungraun::{Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use ordergate::domain::{Effects, Event, InputTopic, Millis, Output, Price, Source};
@@ -141,12 +148,18 @@ mod harness {
     }
 }
 
-/// Counts only under `cargo bench`, which gives arguments, as the runner does; `cargo test
-/// --all-targets` gives none, and unoptimised counts would mean nothing.
-fn main() {
-    if std::env::args().len() > 1 {
+/// Counts only under `cargo bench`, which says `--bench`; the runner starts this again for each
+/// benchmark with `--gungraun-run`. `cargo test --all-targets` says neither, and unoptimised counts
+/// would mean nothing.
+fn main() -> ExitCode {
+    let asked = std::env::args().any(|argument| argument == "--bench");
+    if std::env::args().nth(1).as_deref() == Some("--gungraun-run") || (asked && std::env::var_os(count::COUNTING).is_some()) {
         harness::run();
+        ExitCode::SUCCESS
+    } else if asked {
+        count::run()
     } else {
         println!("instructions are counted by: cargo bench --bench instructions");
+        ExitCode::SUCCESS
     }
 }
