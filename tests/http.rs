@@ -203,7 +203,7 @@ fn a_reload_takes_new_limits_and_refuses_a_wrong_file() {
     write("[http]\nbatch_records_max = 2\n");
     let gate = Daemon::start(&dir.path().join("data"), &[]);
     drop(gate);
-    let mut child = std::process::Command::new(daemon::PROGRAM)
+    let mut child = std::process::Command::new(daemon::program())
         .args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--config"])
         .arg(&file)
         .arg("--data-dir")

@@ -43,9 +43,8 @@ impl Desk<'_, '_> {
             episode.closing_begun = false;
         }
         let warns = !episode.open && !episode.warned && measure.reaches(Level::warn(warn_at));
-        if warns {
-            episode.warned = true;
-        } else if !episode.open && !measure.reaches(Level::rearm(warn_at)) {
+        episode.warned |= warns;
+        if !warns && !episode.open && episode.warned && !measure.reaches(Level::rearm(warn_at)) {
             episode.warned = false;
         }
         self.keep(before, episode);

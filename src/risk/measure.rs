@@ -145,6 +145,9 @@ impl Measure {
 
 /// `numerator / denominator >= level` from their first 60 bits, where these tell. Both are above 0.
 fn near(numerator: i128, denominator: i128, level: Level) -> Option<bool> {
+    if numerator <= denominator >> 3 && level.0 > Level::FULL.0 >> 2 {
+        return Some(false);
+    }
     let bits = 128 - (numerator | denominator).leading_zeros();
     let shift = bits.saturating_sub(60);
     let (left, right) = (numerator >> shift, denominator >> shift);

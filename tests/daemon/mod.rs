@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use ureq::Agent;
 
-/// The program.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_ordergate");
+/// The program: cargo's, or another build of it.
+pub fn program() -> String {
+    std::env::var("ORDERGATE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ordergate").to_owned())
+}
 
 /// A running daemon. It is killed when it is dropped.
 pub struct Daemon {
@@ -23,7 +25,7 @@ pub struct Daemon {
 
 /// Starts a daemon and does not wait for anything.
 pub fn spawn(dir: &Path, settings: &[(&str, &str)]) -> Child {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program());
     command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(dir);
     command.env("ORDERGATE__TELEMETRY__LOG_LEVEL", "error");
     for (key, value) in settings {
@@ -131,7 +133,7 @@ impl Drop for Daemon {
 
 /// Runs a command of the program to its end.
 pub fn ordergate(args: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(PROGRAM).args(args).output().unwrap();
+    let output = Command::new(program()).args(args).output().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
