@@ -36,7 +36,8 @@ pub struct Options {
     pub snapshot_records: u64,
     /// A state hash in every n-th frame; 0 = none but the closing one.
     pub state_hash_frames: u64,
-    /// No state hash with more accounts than this: it costs as much as writing them all.
+    /// No state hash with more accounts than this (a closing frame: a hundred times as many): it
+    /// costs as much as writing them all.
     pub state_hash_accounts_max: usize,
     /// How long stopping may wait for acknowledgements.
     pub drain_max: Duration,
@@ -62,7 +63,7 @@ impl Default for Options {
             snapshot_every: Duration::from_secs(30),
             snapshot_records: 100_000,
             state_hash_frames: 1000,
-            state_hash_accounts_max: 10_000,
+            state_hash_accounts_max: 1_000,
             drain_max: Duration::from_secs(20),
             planted: None,
         }

@@ -283,7 +283,11 @@ impl<L: ShardLog> Shard<L> {
     fn follow(&mut self, wait: Duration) -> Result<(), Trouble> {
         let replica = match &mut self.replica {
             Some(replica) => replica,
-            None => self.replica.insert(open_replica(&mut self.log, self.store.as_mut(), self.options.planted)?),
+            None => {
+                // What changed since the stored snapshots was forgotten with the old replica.
+                self.snapshot.whole = true;
+                self.replica.insert(open_replica(&mut self.log, self.store.as_mut(), self.options.planted)?)
+            }
         };
         if replica.read_on(&mut self.log)? > 0 {
             return Ok(());

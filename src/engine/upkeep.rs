@@ -96,7 +96,7 @@ impl<L: ShardLog> Shard<L> {
         let fold = &replica.fold;
         if !stopping.closed && owner.has_committed() {
             self.stopping = Some(Stopping { closed: true, ..stopping });
-            let few = fold.gate().accounts().len() <= self.options.state_hash_accounts_max;
+            let few = fold.gate().accounts().len() / 100 <= self.options.state_hash_accounts_max;
             let frame = Frame {
                 term: 0,
                 n: 0,
@@ -155,7 +155,6 @@ impl<L: ShardLog> Shard<L> {
         self.replica = None;
         self.inbox.clear();
         self.acknowledgements.clear();
-        self.snapshot.whole = true;
         self.trouble = Some(phase);
     }
 

@@ -24,7 +24,7 @@ use ordergate::engine::{ALL_PLANTED, Planted};
 use run::{Outcome, run};
 
 /// Seeds that found something once.
-const SEEDS_THAT_FAILED: [u64; 0] = [];
+const SEEDS_THAT_FAILED: [u64; 4] = [122, 214, 331, 3327];
 /// A planted bug that so many seeds do not find is one that the checker does not see.
 const SEEDS_PER_PLANTED_BUG: u64 = 2000;
 

@@ -21,8 +21,8 @@ use crate::world::{Life, World};
 
 /// With peace, everything is to be done after this many steps.
 const STEPS_TO_FINISH: u64 = 40_000;
-/// An owner notices another's claim within this many steps of its own.
-const STEPS_TO_NOTICE: u64 = 150;
+/// An owner with nothing in flight notices another's claim within this many steps of its own.
+const STEPS_TO_NOTICE: u64 = 50;
 
 /// What a seed came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -147,7 +147,8 @@ impl Simulation {
             8..14 => self.light_a_fuse(at),
             14..24 => self.jump_the_clock(at),
             24..34 => self.spoil_the_disk(at),
-            34..120 => self.produce(),
+            34..38 => self.move_membership(at),
+            38..120 => self.produce(),
             120..500 => self.world.borrow_mut().deliver(),
             _ => self.step_machine(at),
         }
@@ -187,6 +188,15 @@ impl Simulation {
         self.machines[at].skew = i64::try_from(self.random.below(20_000)).unwrap() - 10_000;
     }
 
+    /// The group takes the shard from an instance, or gives it to one.
+    fn move_membership(&mut self, at: usize) {
+        let wanted = self.random.chance(60);
+        if let Some(running) = &self.machines[at].running {
+            self.world.borrow_mut().count("the group gives or takes the shard");
+            running.handle.own(wanted);
+        }
+    }
+
     fn spoil_the_disk(&mut self, at: usize) {
         let faults = [DiskFault::Lost, DiskFault::Stale, DiskFault::Foreign];
         let fault = faults[self.random.index(faults.len())];
@@ -219,7 +229,8 @@ impl Simulation {
         let life = running.life;
         running.shard.step(Duration::ZERO);
         let status = running.handle.status();
-        let deluded = status.phase == Phase::Owning && status.term < self.world.borrow().judge.term;
+        let idle = status.phase == Phase::Owning && status.frames_in_flight == 0;
+        let deluded = idle && status.term < self.world.borrow().judge.term;
         running.deluded_steps = if deluded { running.deluded_steps + 1 } else { 0 };
         if running.deluded_steps > STEPS_TO_NOTICE {
             self.world.borrow_mut().violate(format!("an owner does not notice that term {} is over", status.term));
@@ -243,9 +254,13 @@ impl Simulation {
         }
         self.world.borrow_mut().faulty = false;
         match &self.machines[survivor].running {
-            Some(running) => self.world.borrow_mut().life(running.life).fuse = None,
+            Some(running) => {
+                self.world.borrow_mut().life(running.life).fuse = None;
+                running.handle.own(true);
+            }
             None => self.start(survivor),
         }
+        self.step_machine(survivor);
         for _ in 0..STEPS_TO_FINISH {
             self.tick();
             match self.random.below(2) {
