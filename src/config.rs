@@ -119,7 +119,6 @@ section! {
         request_timeout_ms: u64,
         decision_timeout_ms: u64,
         decision_timeout_ms_max: u64,
-        idle_timeout_ms: u64,
         connections_max: usize,
         streams_max: usize,
         allowed_hosts: Vec<String>,

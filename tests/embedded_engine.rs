@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ordergate::domain::{InputTopic, Source};
 use ordergate::embedded::{EmbeddedLog, EmbeddedOptions};
 use ordergate::engine::{NoObserver, NoSnapshots, Options, Phase, Service, spawn};
-use ordergate::log::{NewRecord, OutputTopic, Placed, Topic, Topics};
+use ordergate::log::{LogError, NewRecord, OutputTopic, Placed, Topic, Topics};
 
 const INTENTS: Topic = Topic::Input(InputTopic::Intents);
 
@@ -18,9 +18,13 @@ fn intent(id: u64) -> NewRecord {
 }
 
 fn append(log: &EmbeddedLog, records: Vec<NewRecord>) -> Vec<Placed> {
+    try_append(log, records).unwrap()
+}
+
+fn try_append(log: &EmbeddedLog, records: Vec<NewRecord>) -> Result<Vec<Placed>, LogError> {
     let (told, answer) = mpsc::channel();
     log.append(records, Box::new(move |result| drop(told.send(result))));
-    answer.recv().unwrap().unwrap()
+    answer.recv().unwrap()
 }
 
 fn start(log: &EmbeddedLog) -> Service {
@@ -78,5 +82,29 @@ fn records_in_bulk_are_all_applied_once_and_in_order() {
         append(&log, (0..500).map(|i| intent(batch * 500 + i)).collect());
     }
     wait_until(|| service.handle.status().committed_seq == 10_000);
+    assert!(service.stop());
+}
+
+#[test]
+fn a_full_log_refuses_with_a_code_and_keeps_what_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = EmbeddedOptions { file_bytes_max: Some(600_000), ..EmbeddedOptions::new(dir.path()) };
+    let log = EmbeddedLog::open(full).unwrap();
+    let service = start(&log);
+    let mut taken = 0;
+    let refused = loop {
+        match try_append(&log, (0..50).map(|i| intent(taken + i)).collect()) {
+            Ok(placed) => taken += placed.len() as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.code(), "LOG_FULL");
+    assert!(service.stop());
+    log.close();
+
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let service = start(&log);
+    wait_until(|| service.handle.status().committed_seq == taken);
+    assert_eq!(append(&log, vec![intent(taken)])[0].offset, taken);
     assert!(service.stop());
 }

@@ -260,3 +260,14 @@ fn metrics_and_health_are_on_their_own_listener() {
     assert_eq!(gate.get_from(&gate.metrics, "/healthz").0, 200);
     assert_eq!(gate.get("/metrics").0, 404);
 }
+
+#[test]
+fn the_demo_shows_decisions_books_a_reason_and_the_metrics_and_ends_cleanly() {
+    let args = ["demo", "--seconds", "3", "--rate", "600", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
+    let (code, out, error) = ordergate(&args);
+    assert_eq!(code, Some(0), "{out}{error}");
+    for wanted in ["/metrics", "ALLOW", "BLOCK", "why was", "against", "books at seq", "equity"] {
+        assert!(out.contains(wanted), "{wanted}: {out}");
+    }
+    assert_eq!(error, "");
+}

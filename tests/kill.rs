@@ -9,6 +9,7 @@
 mod daemon;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -199,15 +200,33 @@ fn all(gate: &Daemon, topic: &str) -> Vec<Value> {
 
 #[test]
 fn a_flow_gives_the_same_decisions_live_with_kills_as_replayed_from_its_file() {
+    let (_, flow, _) = ordergate(&["generate", "--seed", "11", "--events", "3000"]);
+    same_live_as_replayed(&flow, 4);
+}
+
+/// NASDAQ's order flow, where the folder beside the repository has it.
+#[test]
+fn the_real_flow_gives_the_same_decisions_live_with_ten_kills() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/aapl-2012-06-21-0930.jsonl.gz");
+    let Ok(file) = std::fs::File::open(&path) else { return eprintln!("skipped: there is no {}", path.display()) };
+    let mut flow = String::from(
+        r#"{"topic":"gate.control","ts":1340285339999,"key":"gate","payload":{"event":"gate_settings_set","max_intent_age_ms":0}}"#,
+    );
+    flow.push('\n');
+    flate2::read::GzDecoder::new(file).read_to_string(&mut flow).unwrap();
+    same_live_as_replayed(&flow, 10);
+}
+
+/// Sends a flow in batches, kills the daemon after each of `kills` parts, and holds what it decided and its books to the file's.
+fn same_live_as_replayed(flow: &str, kills: usize) {
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let (_, flow, _) = ordergate(&["generate", "--seed", "11", "--events", "3000"]);
-    std::fs::write(dir.path().join("flow.jsonl"), &flow).unwrap();
+    std::fs::write(dir.path().join("flow.jsonl"), flow).unwrap();
     let (code, replayed, error) = ordergate(&["replay", &path("flow.jsonl"), "--state", &path("replayed.json")]);
     assert_eq!(code, Some(0), "{error}");
     let settings = [SETTINGS, &[("log.timestamps", "producer")]].concat();
     let lines: Vec<&str> = flow.lines().collect();
-    for part in lines.chunks(lines.len().div_ceil(4)) {
+    for part in lines.chunks(lines.len().div_ceil(kills)) {
         let gate = Daemon::start(&dir.path().join("data"), &settings);
         for batch in part.chunks(97) {
             let (status, answer) = gate.records(&(batch.join("\n") + "\n"));
@@ -217,9 +236,11 @@ fn a_flow_gives_the_same_decisions_live_with_kills_as_replayed_from_its_file() {
     }
     // What was acknowledged and not yet applied is applied after the restart; a stop would leave it for the next one.
     let gate = Daemon::start(&dir.path().join("data"), &settings);
+    let account = flow.lines().find_map(|line| Some(line.split_once("\"account_opened\",\"account\":\"")?.1.split_once('"')?.0)).unwrap();
+    let book = || gate.get(&format!("/api/v1/accounts/{account}")).1;
     let begun = Instant::now();
-    while !gate.get("/api/v1/accounts/ACC0001").1.starts_with("{\"seq\":3000,") {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{}", gate.get("/api/v1/accounts/ACC0001").1);
+    while !book().starts_with(&format!("{{\"seq\":{},", lines.len())) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", book());
         thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(gate.stop(), Some(0));

@@ -9,7 +9,7 @@ use super::closing::{Closing, Command, CommandState, Episode, Subject};
 use super::fills::FillMemory;
 use super::orders::Orders;
 use super::position::Position;
-use crate::domain::{AccountId, Currency, Limits, Money, OwnerId, Side, TradingState};
+use crate::domain::{AccountId, Currency, Limits, Millis, Money, OwnerId, Side, TradingState};
 
 /// The place of an account, in the order of opening.
 pub type AccountIx = u32;
@@ -56,8 +56,8 @@ pub struct Account {
     pub limits: Limits,
     /// Its place among the times at which days end.
     pub roll: u32,
-    /// A day has ended, but its equity was not known.
-    pub roll_waits: bool,
+    /// When a day ended whose equity is not known yet.
+    pub missed_roll: Option<Millis>,
     /// It takes no more intents.
     pub closed: bool,
     /// Its own trading state.

@@ -11,6 +11,17 @@ use super::account::SymbolIx;
 use super::position::Holding;
 use crate::domain::{ClientOrderId, ExecId, Factor, Millis, Money, Price, Side};
 
+/// What a fill was counted against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filled {
+    /// The order of its id.
+    Order,
+    /// The command of its id.
+    Command,
+    /// Neither is known.
+    Nothing,
+}
+
 /// One fill.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RememberedFill {
@@ -18,6 +29,8 @@ pub struct RememberedFill {
     pub exec_id: ExecId,
     /// The order or command.
     pub client_order_id: ClientOrderId,
+    /// Which of the two it was counted against.
+    pub of: Filled,
     /// The symbol.
     pub symbol: SymbolIx,
     /// The side.
@@ -72,6 +85,11 @@ impl FillMemory {
         (self.forgotten..).zip(&self.fills)
     }
 
+    fn numbered_from(&self, number: u64) -> impl Iterator<Item = (u64, &RememberedFill)> {
+        let from = usize::try_from(number.saturating_sub(self.forgotten)).unwrap_or(usize::MAX).min(self.fills.len());
+        (number..).zip(self.fills.range(from..))
+    }
+
     /// Forgets what is older than `horizon`. `forget` is told of each. Returns whether anything changed.
     pub fn expire(&mut self, horizon: Millis, mut forget: impl FnMut(u64, &RememberedFill)) -> bool {
         let before = self.forgotten;
@@ -92,7 +110,7 @@ impl FillMemory {
         let changed = self.get(number)?;
         let mut holding = changed.before;
         let mut opened = None;
-        for (other, fill) in self.numbered().skip_while(|(other, _)| *other < number).filter(|(_, fill)| fill.symbol == changed.symbol) {
+        for (other, fill) in self.numbered_from(number).filter(|(_, fill)| fill.symbol == changed.symbol) {
             let values = if other == number { values } else { (!fill.busted).then_some(FillValues { qty: fill.qty, price: fill.price }) };
             let Some(values) = values else { continue };
             let before = holding.qty;

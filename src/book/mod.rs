@@ -13,6 +13,6 @@ mod position;
 pub use account::{Account, AccountIx, DayCounts, RuleIx, SectorIx, StrategyIx, SymbolIx};
 pub use closing::{Closing, Command, CommandState, Episode, Owner, Subject};
 pub use exposure::{Blind, Known, Leg, worst_case_quantity, worst_case_value};
-pub use fills::{FillMemory, FillValues, RememberedFill};
+pub use fills::{FillMemory, FillValues, Filled, RememberedFill};
 pub use orders::{Content, Entry, Legs, OrderContent, Orders, Status};
 pub use position::{Holding, NONE, Position, scale_quantity};

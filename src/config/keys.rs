@@ -151,7 +151,6 @@ pub const KEYS: &[Key] = &[
         "How long an intent waits for its decision, unless it says otherwise.",
     )),
     reloads(whole("http.decision_timeout_ms_max", 30_000, (1, MS_MAX), "ms", "The longest wait that an intent may ask for.")),
-    reloads(whole("http.idle_timeout_ms", 75_000, (100, MS_MAX), "ms", "How long an idle connection stays open.")),
     reloads(whole("http.connections_max", 1_024, (1, 65_536), "connections", "The most connections at once.")),
     reloads(whole("http.streams_max", 64, (1, 65_536), "streams", "The most followers of topics at once.")),
     reloads(Key {

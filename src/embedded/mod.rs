@@ -53,13 +53,21 @@ pub struct EmbeddedOptions {
     pub waiting_records_max: usize,
     /// How long to wait for another program that has the file locked, in ms.
     pub busy_timeout_ms: u64,
+    /// The file is full at this size, before the disk is. `None` = the disk's size.
+    pub file_bytes_max: Option<u64>,
 }
 
 impl EmbeddedOptions {
     /// Defaults, in this directory.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), timestamps: Timestamps::default(), waiting_records_max: 200_000, busy_timeout_ms: 2000 }
+        Self {
+            dir: dir.into(),
+            timestamps: Timestamps::default(),
+            waiting_records_max: 200_000,
+            busy_timeout_ms: 2000,
+            file_bytes_max: None,
+        }
     }
 }
 
@@ -102,7 +110,7 @@ impl EmbeddedLog {
         fs::create_dir_all(&options.dir).map_err(|e| of_io(&e))?;
         let lock = lock_directory(&options.dir)?;
         let path = options.dir.join(FILE);
-        let (connection, ends) = schema::open_for_writing(&path, options.busy_timeout_ms)?;
+        let (connection, ends) = schema::open_for_writing(&path, options.busy_timeout_ms, options.file_bytes_max)?;
         let (jobs, inbox) = channel();
         let shared = Arc::new(Shared {
             ends: Mutex::new(ends),

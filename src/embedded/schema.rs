@@ -63,12 +63,19 @@ fn from_sql(offset: i64) -> u64 {
 }
 
 /// Opens or makes the file; gives the next offset of each topic.
-pub(super) fn open_for_writing(path: &Path, busy_timeout_ms: u64) -> Result<(Connection, [u64; 11]), LogError> {
+pub(super) fn open_for_writing(
+    path: &Path,
+    busy_timeout_ms: u64,
+    file_bytes_max: Option<u64>,
+) -> Result<(Connection, [u64; 11]), LogError> {
     let known = FORMAT;
     let connection = Connection::open(path).map_err(|e| log_error(&e))?;
     let found = prepare(&connection, busy_timeout_ms).map_err(|e| log_error(&e))?;
     if found > known {
         return Err(LogError::NewerVersion { found, known });
+    }
+    if let Some(bytes) = file_bytes_max {
+        limit_size(&connection, bytes).map_err(|e| log_error(&e))?;
     }
     let mut ends = [0; 11];
     for topic in Topic::ALL {
@@ -97,6 +104,12 @@ fn prepare(connection: &Connection, busy_timeout_ms: u64) -> rusqlite::Result<u3
         transaction.commit()?;
     }
     Ok(FORMAT)
+}
+
+fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    let page: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0).map(from_sql))?;
+    // It answers with the limit that is in force, which is no less than what the file has already.
+    connection.pragma_update_and_check(None, "max_page_count", to_sql(bytes / page.max(1)), |_| Ok(()))
 }
 
 /// Opens the file to read from it.

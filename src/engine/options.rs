@@ -77,6 +77,8 @@ pub enum Planted {
     PublishBeforeAck,
     /// An acknowledgement counts wherever it says that the frame stands.
     TrustEveryAck,
+    /// A frame or output that failed is passed over, and what is acknowledged behind it counts.
+    GoOnAfterFailure,
     /// A new owner decides before it has read up to its claim.
     DecideBeforeClaimIsRead,
     /// A new owner claims with the term that it found.
@@ -101,9 +103,10 @@ pub enum Planted {
 
 /// All of them.
 #[doc(hidden)]
-pub const ALL_PLANTED: [Planted; 12] = [
+pub const ALL_PLANTED: [Planted; 13] = [
     Planted::PublishBeforeAck,
     Planted::TrustEveryAck,
+    Planted::GoOnAfterFailure,
     Planted::DecideBeforeClaimIsRead,
     Planted::ClaimSameTerm,
     Planted::SkipRepair,

@@ -155,6 +155,7 @@ impl<L: ShardLog> Shard<L> {
             match event {
                 LogEvent::Input(record) => self.inbox.push_back(record),
                 LogEvent::Appended { .. } | LogEvent::Published { .. } => self.acknowledgements.push_back(event),
+                LogEvent::Failed { .. } if self.options.planted == Some(Planted::GoOnAfterFailure) => {}
                 LogEvent::Failed { error, .. } => return Err(error.into()),
             }
         }

@@ -52,10 +52,9 @@ impl Desk<'_, '_> {
         self.drop_finished_closings();
     }
 
-    /// Begins to flatten what an operator's state covers.
+    /// Begins to flatten what an operator's state covers. It lasts until the whole scope is flat.
     pub(crate) fn begin_flattening(&mut self, scope: u32, symbol: Option<SymbolIx>) {
         self.open_closing(Owner::Scope(scope), symbol);
-        self.drop_finished_closings();
     }
 
     fn open_closing(&mut self, owner: Owner, symbol: Option<SymbolIx>) {
@@ -64,7 +63,7 @@ impl Desk<'_, '_> {
         self.account.closings.push(Closing { owner, symbol, number, sent: Vec::new(), unconfirmed: false });
         self.account.due = true;
         self.turn.touch(self.ix);
-        self.command_uncovered(self.account.closings.len() - 1);
+        self.command_uncovered(self.account.closings.len() - 1, false);
     }
 
     fn restrict_symbol(&mut self, symbol: SymbolIx) {
@@ -142,10 +141,10 @@ impl Desk<'_, '_> {
         names
     }
 
-    /// Commands what is uncovered of a closing's symbols.
-    fn command_uncovered(&mut self, closing: usize) {
+    /// Commands what is uncovered of a closing's symbols: of those that wait for a boundary, or of the others.
+    fn command_uncovered(&mut self, closing: usize, waiting: bool) {
         for (name, symbol) in self.held(self.account.closings[closing].symbol) {
-            let Some(position) = self.account.position(symbol).filter(|position| !position.waits_for_boundary) else { continue };
+            let Some(position) = self.account.position(symbol).filter(|position| position.waits_for_boundary == waiting) else { continue };
             let uncovered = self.account.uncovered(position);
             let Some(side) = position.reducing_side().filter(|_| uncovered > 0) else { continue };
             let sent = self.account.closings[closing].sent.iter_mut().find(|(other, _)| *other == symbol);
@@ -195,7 +194,7 @@ impl Desk<'_, '_> {
     pub(crate) fn follow_up(&mut self) {
         if !self.account.closings.is_empty() {
             self.drop_finished_closings();
-            self.command_all_uncovered();
+            self.command_all_uncovered(false);
         }
         self.end_states();
     }
@@ -211,16 +210,28 @@ impl Desk<'_, '_> {
             let (symbol, number) = (command.symbol, command.closing);
             match self.account.closings.iter().position(|closing| closing.number == number) {
                 Some(closing) => self.not_confirmed(closing, symbol),
-                None => self.account.commands[place].state = CommandState::Ended,
+                None => {
+                    self.account.commands[place].state = CommandState::Ended;
+                    self.await_boundary(symbol);
+                }
             }
         }
-        for position in &mut self.account.positions {
-            position.waits_for_boundary = false;
+        if self.account.positions.iter().any(|position| position.waits_for_boundary) {
+            self.command_all_uncovered(true);
+            for position in &mut self.account.positions {
+                position.waits_for_boundary = false;
+            }
         }
-        self.command_all_uncovered();
     }
 
-    fn command_all_uncovered(&mut self) {
+    /// Nothing more is commanded of a symbol before the next boundary, or the one at hand.
+    fn await_boundary(&mut self, symbol: SymbolIx) {
+        if let Ok(place) = self.account.place(symbol) {
+            self.account.positions[place].waits_for_boundary = true;
+        }
+    }
+
+    fn command_all_uncovered(&mut self, waiting: bool) {
         let rank = |owner: Owner| match owner {
             Owner::Rule(rule, subject) => (self.shared.rank(rule), Some(subject)),
             Owner::Scope(scope) => (usize::MAX, Some(Subject::Sector(scope))),
@@ -228,17 +239,17 @@ impl Desk<'_, '_> {
         let mut order: Vec<usize> = (0..self.account.closings.len()).collect();
         order.sort_by_key(|closing| rank(self.account.closings[*closing].owner));
         for closing in order {
-            self.command_uncovered(closing);
+            self.command_uncovered(closing, waiting);
         }
     }
 
-    /// Forgets the closings that have nothing left to close.
+    /// Forgets the closings of rules that have nothing left to close.
     pub(crate) fn drop_finished_closings(&mut self) {
         let account = &mut *self.account;
         let flat = account.is_flat();
         let positions = &account.positions;
         let is_open = |symbol: SymbolIx| positions.iter().any(|position| position.symbol == symbol && position.is_open());
-        account.closings.retain(|closing| closing.symbol.map_or(!flat, is_open));
+        account.closings.retain(|closing| matches!(closing.owner, Owner::Scope(_)) || closing.symbol.map_or(!flat, is_open));
     }
 
     /// States that the gate set until a position, or the account, is flat with nothing working.
@@ -267,9 +278,7 @@ impl Desk<'_, '_> {
     pub(crate) fn command_rejected(&mut self, command: usize) {
         let symbol = self.account.commands[command].symbol;
         self.account.commands[command].state = CommandState::Ended;
-        if let Ok(place) = self.account.place(symbol) {
-            self.account.positions[place].waits_for_boundary = true;
-        }
+        self.await_boundary(symbol);
         self.account.due = true;
         self.turn.touch(self.ix);
     }

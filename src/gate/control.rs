@@ -69,7 +69,7 @@ impl Gate {
             flows: Money::ZERO,
             limits: opened.limits.clone(),
             roll,
-            roll_waits: false,
+            missed_roll: None,
             closed: false,
             state: TradingState::Active,
             halts_when_flat: false,
@@ -177,10 +177,12 @@ impl Gate {
 
     #[expect(clippy::unnecessary_wraps, reason = "one of a family that the dispatch treats alike")]
     fn set_restricted_list(&mut self, set: &RestrictedList) -> Result<(), Refusal> {
-        let symbols: Vec<SymbolIx> = set.symbols.iter().map(|symbol| self.index.symbol_named(*symbol, &mut self.shared.symbols)).collect();
+        let mut symbols: Vec<SymbolIx> =
+            set.symbols.iter().map(|symbol| self.index.symbol_named(*symbol, &mut self.shared.symbols)).collect();
         self.shared.lists.retain(|list| list.list != set.list);
         if !symbols.is_empty() {
             let accounts = set.accounts.as_deref().unwrap_or_default().to_vec();
+            symbols.sort_unstable();
             self.shared.lists.push(RestrictedSymbols { list: set.list, symbols, accounts });
         }
         Ok(())
@@ -237,6 +239,11 @@ impl Gate {
             account.closings.retain(|closing| !matches!(closing.owner, Owner::Rule(owner, _) if owner == rule));
             if episodes {
                 account.episodes.retain(|episode| episode.rule != rule);
+            } else if kept.0 != account.closings.len() {
+                // If it closes again one day, its breach begins another closing.
+                for episode in account.episodes.iter_mut().filter(|episode| episode.rule == rule) {
+                    episode.closing_begun = false;
+                }
             }
             if kept != (account.closings.len(), account.episodes.len()) {
                 turn.touch(ix);
@@ -257,7 +264,7 @@ impl Gate {
         sectors.sort_unstable();
         Scope {
             account: scope.account.map(|account| self.index.account(&account, &self.accounts)),
-            strategy: scope.strategy.map(|strategy| self.shared.strategy_named(strategy)),
+            strategy: scope.strategy.map(|strategy| self.index.strategy_named(strategy, &mut self.shared.strategies)),
             symbols,
             sectors,
         }
@@ -275,6 +282,10 @@ impl Gate {
             account.due = true;
             if !std::mem::replace(&mut self.is_due[ix as usize], true) {
                 self.due.push(ix);
+            }
+            // `due` is part of what a snapshot keeps.
+            if !std::mem::replace(&mut self.is_touched[ix as usize], true) {
+                self.touched.push(ix);
             }
         }
         self.watch_all();
@@ -295,6 +306,7 @@ impl Gate {
         for episode in account.episodes.iter_mut().filter(|episode| episode.rule == rule && episode.subject == Subject::Account) {
             episode.latched = false;
         }
+        account.due = true;
         turn.touch(ix);
         Ok(())
     }

@@ -173,7 +173,8 @@ impl Gate {
             desk.answer_command(content.id(), wanted.symbol, wanted.side, blocked);
         }
         if blocked {
-            self.say_rejected(wanted.ix, ids_of(content).0, code.unwrap_or(ReasonCode::RuleBreach), turn);
+            let code = code.filter(|_| !outcome.judged).unwrap_or(ReasonCode::RuleBreach);
+            self.say_rejected(wanted.ix, ids_of(content).0, code, turn);
         }
         if !outcome.judged || outcome.reducing {
             return;

@@ -6,7 +6,7 @@
 use super::Gate;
 use super::desk::Desk;
 use super::turn::Turn;
-use crate::book::{AccountIx, CommandState, FillValues, Holding, Orders, RememberedFill, Status, SymbolIx};
+use crate::book::{AccountIx, CommandState, FillValues, Filled, Holding, Orders, RememberedFill, Status, SymbolIx};
 use crate::domain::{
     ClientOrderId, ExecId, Fill, Id, IntentKind, Money, NotificationCode, NotificationData, NotificationType, Price, Qty, RefusalCode,
     Refused, Report, ReportKind, Side, TimeInForce, TradeBusted, TradeCorrected, TradingState, value,
@@ -18,6 +18,16 @@ enum Fills {
     Order(u32),
     Command(usize),
     Nothing,
+}
+
+impl Fills {
+    const fn kind(self) -> Filled {
+        match self {
+            Self::Order(_) => Filled::Order,
+            Self::Command(_) => Filled::Command,
+            Self::Nothing => Filled::Nothing,
+        }
+    }
 }
 
 /// A fill that can be booked: what the book will be.
@@ -63,6 +73,7 @@ impl Gate {
         let number = account.fills.push(RememberedFill {
             exec_id: fill.exec_id,
             client_order_id: fill.client_order_id,
+            of: slot.kind(),
             symbol,
             side: fill.side,
             qty: fill.qty.0,
@@ -101,7 +112,7 @@ impl Gate {
 
     /// What a fill is a fill of, and what is wrong with it.
     fn filled_thing(&mut self, ix: AccountIx, fill: &Fill, symbol: SymbolIx, turn: &mut Turn<'_>) -> (Option<NotificationCode>, Fills) {
-        let slot = self.index.id(IntentKind::Order, ix, &fill.client_order_id, &self.accounts);
+        let slot = self.remembered(IntentKind::Order, ix, &fill.client_order_id);
         let account = &self.accounts[ix as usize];
         let reserved = slot
             .and_then(|slot| Some((slot, account.orders.get(slot)?)))
@@ -114,7 +125,7 @@ impl Gate {
         let named = desk.command_named(&fill.client_order_id);
         match named.map(|place| (place, &desk.account.commands[place])) {
             Some((place, command)) if command.symbol == symbol && command.side == fill.side => {
-                let over = command.state == CommandState::Ended || fill.qty.0 > command.rest;
+                let over = command.is_over() || fill.qty.0 > command.rest;
                 (over.then_some(NotificationCode::Overfill), Fills::Command(place))
             }
             Some(_) | None => (Some(NotificationCode::UnknownOrderFill), Fills::Nothing),
@@ -125,7 +136,7 @@ impl Gate {
     pub(super) fn on_report(&mut self, report: &Report, turn: &mut Turn<'_>) {
         let Some(ix) = self.account_of_execution(report.account, turn) else { return };
         self.forget_old(ix, turn);
-        let slot = self.index.id(IntentKind::Order, ix, &report.client_order_id, &self.accounts);
+        let slot = self.remembered(IntentKind::Order, ix, &report.client_order_id);
         let account = &mut self.accounts[ix as usize];
         let working = slot.and_then(|slot| Some((slot, account.orders.get(slot)?))).filter(|(_, order)| order.status == Status::Working);
         let ends = working.filter(|(_, order)| ends_order(report.kind, order.order().map(|order| order.time_in_force)));
@@ -192,32 +203,51 @@ impl Gate {
         };
         account.fills.change(number, values, multiplier);
         account.cash = cash;
-        self.change_filled(ix, &fill, difference, turn);
+        let (over, completed) = self.change_filled(ix, &fill, difference, turn);
         let account = &mut self.accounts[ix as usize];
         let mut desk = Desk { shared: &self.shared, account, ix, turn };
+        if over {
+            desk.say_order(NotificationCode::Overfill, NotificationType::SystemAlert, fill.client_order_id);
+        }
+        if completed {
+            desk.say_order(NotificationCode::OrderFilled, NotificationType::OrderFilled, fill.client_order_id);
+        }
         desk.set_holding(fill.symbol, holding, opened);
         desk.valuation_point(Some(fill.symbol));
         desk.follow_up();
     }
 
-    /// What is filled of an order or command follows its fills.
-    fn change_filled(&mut self, ix: AccountIx, fill: &RememberedFill, difference: i64, turn: &mut Turn<'_>) {
-        let slot = self.index.id(IntentKind::Order, ix, &fill.client_order_id, &self.accounts);
+    /// What is filled of the order or command that a fill was counted against follows it. Returns
+    /// what is to be said of an order: that it is filled beyond its total, that it is filled.
+    fn change_filled(&mut self, ix: AccountIx, fill: &RememberedFill, difference: i64, turn: &mut Turn<'_>) -> (bool, bool) {
+        let slot = self.remembered(IntentKind::Order, ix, &fill.client_order_id);
         let account = &mut self.accounts[ix as usize];
-        let order = slot.and_then(|slot| Some((slot, account.orders.get(slot)?)));
-        let reserved = order
-            .filter(|(_, order)| order.status != Status::Unreserved && order.symbol == Some(fill.symbol) && order.side == Some(fill.side));
-        if let Some((slot, filled)) = reserved.map(|(slot, order)| (slot, order.filled.saturating_add(difference))) {
-            let place = account.place_or_new(fill.symbol);
-            account.orders.set_filled(&mut account.positions[place], slot, filled);
-            return;
-        }
-        let desk = Desk { shared: &self.shared, account, ix, turn };
-        if let Some(place) = desk.command_named(&fill.client_order_id) {
-            let command = &mut desk.account.commands[place];
-            if command.state == CommandState::Executing {
-                command.rest = command.rest.saturating_sub(difference).max(0);
+        match fill.of {
+            Filled::Order => {
+                let order = slot.and_then(|slot| Some((slot, account.orders.get(slot)?)));
+                let reserved = order.filter(|(_, order)| order.status != Status::Unreserved);
+                let Some((slot, filled, worked)) =
+                    reserved.map(|(slot, order)| (slot, order.filled.saturating_add(difference), order.status == Status::Working))
+                else {
+                    return (false, false);
+                };
+                let place = account.place_or_new(fill.symbol);
+                account.orders.set_filled(&mut account.positions[place], slot, filled);
+                let order = account.orders.get(slot);
+                let over = difference > 0 && order.is_some_and(|order| order.filled > order.total);
+                (over, worked && order.is_some_and(|order| order.status == Status::Done))
             }
+            Filled::Command => {
+                let desk = Desk { shared: &self.shared, account, ix, turn };
+                if let Some(place) = desk.command_named(&fill.client_order_id) {
+                    let command = &mut desk.account.commands[place];
+                    if command.state == CommandState::Executing {
+                        command.rest = command.rest.saturating_sub(difference).max(0);
+                    }
+                }
+                (false, false)
+            }
+            Filled::Nothing => (false, false),
         }
     }
 
@@ -315,7 +345,7 @@ impl Desk<'_, '_> {
     fn fill_command(&mut self, place: usize, qty: i64) {
         let command = &mut self.account.commands[place];
         command.rest = command.rest.saturating_sub(qty).max(0);
-        if command.state != CommandState::Ended {
+        if !command.is_over() {
             command.state = if command.rest == 0 { CommandState::Ended } else { CommandState::Executing };
         }
     }

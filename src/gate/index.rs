@@ -4,8 +4,8 @@
 
 use hashbrown::HashTable;
 
-use crate::book::{Account, AccountIx, Content, SymbolIx};
-use crate::domain::{AccountId, ClientOrderId, ExecId, IntentKind, Symbol};
+use crate::book::{Account, AccountIx, Content, Status, StrategyIx, SymbolIx};
+use crate::domain::{AccountId, ClientOrderId, ExecId, IntentKind, Millis, StrategyId, Symbol};
 use crate::market::symbol::SymbolState;
 
 /// The indexes of one gate.
@@ -13,17 +13,19 @@ use crate::market::symbol::SymbolState;
 pub(crate) struct Index {
     accounts: HashTable<AccountIx>,
     symbols: HashTable<SymbolIx>,
+    strategies: HashTable<StrategyIx>,
     ids: HashTable<(AccountIx, u32, u64)>,
     fills: HashTable<(AccountIx, u64, u64)>,
 }
 
 impl Index {
-    /// Indexes all that is there.
-    pub(crate) fn rebuild(accounts: &[Account], symbols: &[SymbolState]) -> Self {
+    /// Indexes all that is there; ids that were used before `horizon` are forgotten, unless they work.
+    pub(crate) fn rebuild(accounts: &[Account], symbols: &[SymbolState], strategies: &[StrategyId], horizon: Millis) -> Self {
         let mut index = Self::default();
         for (ix, account) in (0..).zip(accounts) {
             index.add_account(ix, accounts);
-            for (slot, entry) in account.orders.remembered() {
+            let remembered = account.orders.remembered().filter(|(_, entry)| entry.at >= horizon || entry.status == Status::Working);
+            for (slot, entry) in remembered {
                 index.add_id(ix, slot, &entry.content);
             }
             for (number, fill) in account.fills.numbered() {
@@ -32,6 +34,9 @@ impl Index {
         }
         for (ix, _) in (0..).zip(symbols) {
             index.add_symbol(ix, symbols);
+        }
+        for (ix, _) in (0..).zip(strategies) {
+            index.add_strategy(ix, strategies);
         }
         index
     }
@@ -62,6 +67,22 @@ impl Index {
     fn add_symbol(&mut self, ix: SymbolIx, symbols: &[SymbolState]) {
         let hash_of = |ix: &SymbolIx| hash(0, symbols[*ix as usize].symbol.as_bytes());
         self.symbols.insert_unique(hash_of(&ix), ix, hash_of);
+    }
+
+    /// The place of a strategy; it gets one with its first mention.
+    pub(crate) fn strategy_named(&mut self, strategy: StrategyId, strategies: &mut Vec<StrategyId>) -> StrategyIx {
+        let known = self.strategies.find(hash(0, strategy.as_bytes()), |ix| strategies[*ix as usize] == strategy).copied();
+        known.unwrap_or_else(|| {
+            let ix = StrategyIx::try_from(strategies.len()).unwrap_or(StrategyIx::MAX);
+            strategies.push(strategy);
+            self.add_strategy(ix, strategies);
+            ix
+        })
+    }
+
+    fn add_strategy(&mut self, ix: StrategyIx, strategies: &[StrategyId]) {
+        let hash_of = |ix: &StrategyIx| hash(0, strategies[*ix as usize].as_bytes());
+        self.strategies.insert_unique(hash_of(&ix), ix, hash_of);
     }
 
     /// The slot of a used id.

@@ -37,13 +37,8 @@ impl Gate {
             return;
         }
         if self.accounts[ix as usize].closed {
-            return refuse_unknown_account(
-                turn,
-                intent.account,
-                intent.client_order_id,
-                None,
-                Some((intent.symbol, intent.side, intent.size)),
-            );
+            refuse_unknown_account(turn, intent.account, intent.client_order_id, None, Some((intent.symbol, intent.side, intent.size)));
+            return self.count_blocked(ix, intent.client_order_id, ReasonCode::UnknownAccount, turn);
         }
         let quantity = self.quantity(&content);
         let (qty, size_objection) = quantity.unwrap_or_default();
@@ -83,13 +78,13 @@ impl Gate {
             return;
         }
         if self.accounts[ix as usize].closed {
-            return refuse_unknown_account(turn, amend.account, amend.client_order_id, Some(amend.amend_id), None);
+            refuse_unknown_account(turn, amend.account, amend.client_order_id, Some(amend.amend_id), None);
+            return self.count_blocked(ix, amend.client_order_id, ReasonCode::UnknownAccount, turn);
         }
         let Some((slot, order)) = self.working_order(ix, &amend.client_order_id) else {
-            let max_age = self.shared.settings.max_intent_age_ms;
-            let expired = max_age > 0 && age.is_some_and(|age| age > max_age);
-            let code = if expired { ReasonCode::Expired } else { ReasonCode::UnknownOrder };
-            return self.refuse_unplaced(ix, content, code, turn);
+            let unknown = Reason { field: Some(Field::ClientOrderId), ..Reason::of(ReasonCode::UnknownOrder) };
+            let reason = check::expired(age, self.shared.settings.max_intent_age_ms).unwrap_or(unknown);
+            return self.refuse_unplaced(ix, content, reason, turn);
         };
         let Some(original) = order.order().copied() else { return };
         let total = amend.qty.map_or(order.total, |qty| qty.0);
@@ -154,8 +149,10 @@ impl Gate {
             };
             let detail = Box::new((refused.field.clone(), refused.message.clone()));
             push_reason(turn, Reason { refused: Some(detail), ..Reason::of(code) });
-            let decision = push_decision(turn, account, client_order_id, None, IntentKind::Order, None, 1);
-            decision.intent = None;
+            push_decision(turn, account, client_order_id, None, IntentKind::Order, None, 1).intent = None;
+            if let Some(ix) = self.index.account(&account, &self.accounts) {
+                self.count_blocked(ix, client_order_id, code, turn);
+            }
         }
         turn.dead_letter(refused.code, refused.field.as_deref(), &refused.message);
     }
@@ -164,7 +161,7 @@ impl Gate {
         OrderContent {
             client_order_id: intent.client_order_id,
             symbol: self.index.symbol_named(intent.symbol, &mut self.shared.symbols),
-            strategy: intent.strategy.map_or(NONE, |strategy| self.shared.strategy_named(strategy)),
+            strategy: intent.strategy.map_or(NONE, |strategy| self.index.strategy_named(strategy, &mut self.shared.strategies)),
             side: intent.side,
             order_type: intent.order_type,
             size: intent.size,
@@ -179,6 +176,11 @@ impl Gate {
     /// Publishes the decision of an id again if its content is equal, refuses it if not.
     fn repeats(&mut self, ix: AccountIx, content: &Content, turn: &mut Turn<'_>) -> bool {
         let Some(slot) = self.index.id(content.kind(), ix, content.id(), &self.accounts) else { return false };
+        if self.remembered(content.kind(), ix, content.id()).is_none() {
+            // Only the windows of the checks still know of it: its id is free again.
+            self.index.forget_id(ix, slot, content);
+            return false;
+        }
         let account = &self.accounts[ix as usize];
         let Some(entry) = account.orders.get(slot) else { return false };
         let (client_order_id, amend_id) = ids_of(content);
@@ -188,6 +190,9 @@ impl Gate {
             let reasons = first..turn.out.reasons.len();
             turn.out.outputs.push(Output::Decision(self.decision_of(ix, entry, reasons, turn.shard)));
             return true;
+        }
+        if account.closed {
+            return false;
         }
         let equity = equity(account, &self.shared.symbols).ok();
         let id = account.id;
@@ -200,7 +205,7 @@ impl Gate {
         let decision = push_decision(turn, id, client_order_id, amend_id, content.kind(), equity, 1);
         (decision.symbol, decision.side) = symbol.unzip();
         decision.requested_qty = requested_of(content);
-        self.say_rejected(ix, client_order_id, ReasonCode::IntentIdConflict, turn);
+        self.count_blocked(ix, client_order_id, ReasonCode::IntentIdConflict, turn);
         true
     }
 
@@ -227,7 +232,7 @@ impl Gate {
     }
 
     fn working_order(&self, ix: AccountIx, id: &ClientOrderId) -> Option<(u32, &Entry)> {
-        let slot = self.index.id(IntentKind::Order, ix, id, &self.accounts)?;
+        let slot = self.remembered(IntentKind::Order, ix, id)?;
         let order = self.accounts[ix as usize].orders.get(slot)?;
         (order.status == Status::Working).then_some((slot, order))
     }
@@ -281,15 +286,23 @@ impl Gate {
         turn.touch(ix);
     }
 
-    fn refuse_unplaced(&mut self, ix: AccountIx, content: Content, code: ReasonCode, turn: &mut Turn<'_>) {
+    fn refuse_unplaced(&mut self, ix: AccountIx, content: Content, reason: Reason, turn: &mut Turn<'_>) {
         let first = turn.out.reasons.len();
-        push_reason(turn, Reason { field: Some(Field::ClientOrderId), ..Reason::of(code) });
+        let code = reason.code;
+        turn.out.reasons.push(reason);
         let mut entry = Entry::new(content, turn.at, turn.seq, turn.source);
         entry.requested_qty = requested_of(&content);
         entry.equity = equity(&self.accounts[ix as usize], &self.shared.symbols).ok();
         let reasons = first..turn.out.reasons.len();
         self.publish_and_remember(ix, entry, reasons, turn, |_, _, _| {});
         self.say_rejected(ix, ids_of(&content).0, code, turn);
+    }
+
+    /// A block that is no more than a block: counted, and said.
+    fn count_blocked(&mut self, ix: AccountIx, client_order_id: ClientOrderId, reason: ReasonCode, turn: &mut Turn<'_>) {
+        self.accounts[ix as usize].counts.blocked += 1;
+        turn.touch(ix);
+        self.say_rejected(ix, client_order_id, reason, turn);
     }
 
     pub(super) fn say_rejected(&mut self, ix: AccountIx, client_order_id: ClientOrderId, reason: ReasonCode, turn: &mut Turn<'_>) {

@@ -20,8 +20,9 @@ mod turn;
 mod valuation;
 mod view;
 
-use crate::book::{AccountIx, SymbolIx};
-use crate::domain::{AccountId, Effects, Event, InputTopic, Millis, Reason, Record};
+use crate::book::{AccountIx, Status, SymbolIx};
+use crate::domain::{AccountId, ClientOrderId, Effects, Event, InputTopic, IntentKind, Millis, Reason, Record};
+use crate::risk::check::EffectiveLimits;
 use crate::risk::correlation::Correlations;
 use crate::risk::evaluate::Findings;
 use crate::risk::stop;
@@ -66,8 +67,9 @@ impl Gate {
     /// A gate as it was when `shared` and `accounts` were taken; indexes are rebuilt.
     #[must_use]
     pub fn restore(shared: Shared, accounts: Vec<Account>) -> Self {
+        let horizon = shared.at.saturating_sub(shared.settings.id_memory_ms);
         let mut gate = Self {
-            index: Index::rebuild(&accounts, &shared.symbols),
+            index: Index::rebuild(&accounts, &shared.symbols, &shared.strategies, horizon),
             correlations: Correlations::default(),
             due: (0..).zip(&accounts).filter(|(_, account)| account.due).map(|(ix, _)| ix).collect(),
             is_due: accounts.iter().map(|account| account.due).collect(),
@@ -101,6 +103,9 @@ impl Gate {
         self.move_time(before, &mut turn);
         self.settle(turn.moved);
         self.dispatch(record, &mut turn);
+        if !self.shared.flattening.is_empty() && record.source.topic == InputTopic::Executions {
+            self.end_finished_flattening(&mut turn);
+        }
         self.settle(turn.moved);
         self.note_changes(&mut changed);
         (self.changed, self.stale) = (changed, stale);
@@ -131,9 +136,13 @@ impl Gate {
 
     /// Forgets the ids, fills and commands of an account that are older than the memory.
     fn forget_old(&mut self, ix: AccountIx, turn: &mut Turn<'_>) {
-        let horizon = turn.at.saturating_sub(self.shared.settings.id_memory_ms);
+        let memory = self.shared.settings.id_memory_ms;
         let (account, index) = (&mut self.accounts[ix as usize], &mut self.index);
-        let mut forgot = account.orders.expire(horizon, |slot, entry| index.forget_id(ix, slot, &entry.content));
+        // What the windows of the checks still count stays beyond the memory of its id.
+        let windows = EffectiveLimits::of(&account.limits, &self.shared.limits).longest_window_ms();
+        let horizon = turn.at.saturating_sub(memory);
+        let mut forgot =
+            account.orders.expire(turn.at.saturating_sub(memory.max(windows)), |slot, entry| index.forget_id(ix, slot, &entry.content));
         forgot |= account.fills.expire(horizon, |number, fill| index.forget_fill(ix, number, &fill.exec_id));
         while account.commands.first().is_some_and(|command| command.is_over() && command.at < horizon) {
             account.commands.remove(0);
@@ -142,6 +151,14 @@ impl Gate {
         if forgot {
             turn.touch(ix);
         }
+    }
+
+    /// The slot of an id that is remembered at this record's time.
+    fn remembered(&self, kind: IntentKind, ix: AccountIx, id: &ClientOrderId) -> Option<u32> {
+        let horizon = self.shared.at.saturating_sub(self.shared.settings.id_memory_ms);
+        let slot = self.index.id(kind, ix, id, &self.accounts)?;
+        let entry = self.accounts[ix as usize].orders.get(slot)?;
+        (entry.status == Status::Working || entry.at >= horizon).then_some(slot)
     }
 
     /// Brings holders and triggers up to date with positions that changed.

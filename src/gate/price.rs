@@ -33,6 +33,7 @@ impl Gate {
     pub(super) fn on_bar(&mut self, bar: &Bar) {
         let Some(symbol) = self.priced(&bar.symbol) else { return };
         let bound = self.shared.bars_kept();
+        self.shared.symbols[symbol as usize].bars_changed += 1;
         let series = &mut self.shared.symbols[symbol as usize].bars;
         let place = series.iter().position(|(timeframe, _)| *timeframe == bar.timeframe).unwrap_or_else(|| {
             let mut bars = Bars::default();
@@ -73,7 +74,8 @@ impl Gate {
         self.reached = reached;
     }
 
-    fn compact_extremes(&mut self, symbol: SymbolIx) {
+    /// Drops the marks that no position asks for.
+    pub(super) fn compact_extremes(&mut self, symbol: SymbolIx) {
         let holders = &self.shared.symbols[symbol as usize].holders;
         let positions = holders.iter().filter_map(|ix| self.accounts[*ix as usize].position(symbol));
         let mut used: Vec<u64> = positions.filter(|position| position.holding.qty != 0).map(|position| position.opened_index).collect();

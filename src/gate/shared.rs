@@ -88,6 +88,8 @@ pub struct Shared {
     pub(crate) rule_order: Vec<RuleIx>,
     pub(crate) lists: Vec<RestrictedSymbols>,
     pub(crate) scopes: Vec<ScopeState>,
+    /// Operators' states that flatten: the place of each, and an account that is not flat yet.
+    pub(crate) flattening: Vec<(u32, AccountIx)>,
     pub(crate) rolls: Vec<Roll>,
     /// Prices of symbols that are not defined, which were dropped.
     pub(crate) unknown_prices: u64,
@@ -108,6 +110,7 @@ impl Shared {
             rule_order: Vec::new(),
             lists: Vec::new(),
             scopes: Vec::new(),
+            flattening: Vec::new(),
             rolls: Vec::new(),
             unknown_prices: 0,
         }
@@ -139,10 +142,6 @@ impl Shared {
         place_or_push(&mut self.sectors, sector)
     }
 
-    pub(crate) fn strategy_named(&mut self, strategy: StrategyId) -> StrategyIx {
-        place_or_push(&mut self.strategies, strategy)
-    }
-
     /// The strictest state that covers an order, those kept with the account left out.
     pub(crate) fn strictest(&self, account: AccountIx, strategy: StrategyIx, symbol: SymbolIx) -> TradingState {
         let covers = |scope: &&ScopeState| {
@@ -154,8 +153,9 @@ impl Shared {
     }
 
     pub(crate) fn restricts(&self, account: AccountId, symbol: SymbolIx) -> bool {
-        let covers =
-            |list: &RestrictedSymbols| list.symbols.contains(&symbol) && (list.accounts.is_empty() || list.accounts.contains(&account));
+        let covers = |list: &RestrictedSymbols| {
+            list.symbols.binary_search(&symbol).is_ok() && (list.accounts.is_empty() || list.accounts.contains(&account))
+        };
         self.lists.iter().any(covers)
     }
 }

@@ -45,10 +45,11 @@ impl Gate {
     pub(super) fn split(&mut self, symbol: &Symbol, from: i64, to: i64, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         let ratio = Ratio { from, to };
         let symbol = self.index.symbol(symbol, &self.shared.symbols).ok_or(UNKNOWN)?;
-        let state = &self.shared.symbols[symbol as usize];
-        if state.instrument.is_none() {
+        if self.shared.symbols[symbol as usize].instrument.is_none() {
             return Err(UNKNOWN);
         }
+        self.compact_extremes(symbol);
+        let state = &self.shared.symbols[symbol as usize];
         let mark = state.mark.scaled(|price| ratio.price(price)).ok_or(IMPOSSIBLE)?;
         let market_scales = state.extremes.can_scale(from, to) && state.bars.iter().all(|(_, bars)| bars.can_scale(from, to));
         let books_scale = self.accounts.iter().all(|account| can_scale(account, symbol, ratio).is_some());
@@ -65,6 +66,7 @@ impl Gate {
         for (ix, account) in (0..).zip(&mut self.accounts) {
             if account.position(symbol).is_some() {
                 scale(account, symbol, ratio);
+                account.due = true;
                 turn.touch(ix);
                 turn.moved.push((ix, symbol));
             }

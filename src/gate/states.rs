@@ -5,7 +5,7 @@ use super::control::Refusal;
 use super::desk::Desk;
 use super::shared::{ScopeKey, ScopeState};
 use super::turn::Turn;
-use crate::book::{AccountIx, Owner};
+use crate::book::{Account, AccountIx, Owner};
 use crate::domain::{NotificationCode, NotificationData, NotificationType, RefusalCode, TradingState, TradingStateSet};
 
 impl Gate {
@@ -17,7 +17,7 @@ impl Gate {
         let account = set.scope.account.map(|account| self.known_account(&account)).transpose()?;
         let key = ScopeKey {
             account,
-            strategy: set.scope.strategy.map(|strategy| self.shared.strategy_named(strategy)),
+            strategy: set.scope.strategy.map(|strategy| self.index.strategy_named(strategy, &mut self.shared.strategies)),
             symbol: set.scope.symbol.map(|symbol| self.index.symbol_named(symbol, &mut self.shared.symbols)),
         };
         self.end_flattening(key, turn);
@@ -30,6 +30,10 @@ impl Gate {
             let scope = self.scope_place(key);
             for ix in covered {
                 self.kill(ix, key, (set.cancel_orders, set.flatten), scope, turn);
+            }
+            if set.flatten {
+                self.shared.flattening.push((scope, 0));
+                self.end_finished_flattening(turn);
             }
         }
         Ok(())
@@ -70,9 +74,32 @@ impl Gate {
         let Some(place) = self.shared.scopes.iter().position(|scope| scope.key == key).and_then(|place| u32::try_from(place).ok()) else {
             return;
         };
+        if self.shared.flattening.iter().any(|(scope, _)| *scope == place) {
+            self.drop_flattening(place, turn);
+        }
+    }
+
+    /// Ends what is flattened where nothing is held and nothing works in the scope any more. Each
+    /// keeps an account that is not flat, so that all are looked at only when that one is.
+    pub(super) fn end_finished_flattening(&mut self, turn: &mut Turn<'_>) {
+        for place in (0..self.shared.flattening.len()).rev() {
+            let (scope, witness) = self.shared.flattening[place];
+            let Some(key) = self.shared.scopes.get(scope as usize).map(|scope| scope.key) else { continue };
+            if self.accounts.get(witness as usize).is_some_and(|account| is_open_in(account, witness, key)) {
+                continue;
+            }
+            match (0..).zip(&self.accounts).find(|(ix, account)| is_open_in(account, *ix, key)) {
+                Some((ix, _)) => self.shared.flattening[place].1 = ix,
+                None => self.drop_flattening(scope, turn),
+            }
+        }
+    }
+
+    fn drop_flattening(&mut self, scope: u32, turn: &mut Turn<'_>) {
+        self.shared.flattening.retain(|(other, _)| *other != scope);
         for (ix, account) in (0..).zip(&mut self.accounts) {
             let before = account.closings.len();
-            account.closings.retain(|closing| closing.owner != Owner::Scope(place));
+            account.closings.retain(|closing| closing.owner != Owner::Scope(scope));
             if account.closings.len() != before {
                 turn.touch(ix);
             }
@@ -95,9 +122,16 @@ impl Gate {
     }
 }
 
+/// Whether something is held or works in an account and scope.
+fn is_open_in(account: &Account, ix: AccountIx, key: ScopeKey) -> bool {
+    key.account.is_none_or(|only| only == ix)
+        && account.positions.iter().any(|position| position.is_open() && key.symbol.is_none_or(|only| only == position.symbol))
+}
+
 impl Desk<'_, '_> {
     /// An operator sets the account's own state, or that of one of its symbols.
     fn set_by_operator(&mut self, key: ScopeKey, state: TradingState) {
+        self.account.due = true;
         if state == TradingState::Active {
             self.account.closings.retain(|closing| matches!(closing.owner, Owner::Scope(_)) || closing.symbol != key.symbol);
         }

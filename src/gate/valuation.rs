@@ -3,7 +3,7 @@
 //! Invariant: the high-water mark moves only here. Asking never does.
 
 use super::desk::Desk;
-use crate::book::{Position, RuleIx, Subject, SymbolIx};
+use crate::book::{Blind, Command, CommandState, Episode, Position, RuleIx, Subject, SymbolIx};
 use crate::domain::{Millis, Money, NotificationCode, NotificationData, NotificationType, RuleType, TradingState};
 use crate::market::symbol::SymbolState;
 use crate::risk::figures::{Ask, Figures, equity, valuation};
@@ -31,8 +31,8 @@ impl Desk<'_, '_> {
     pub(crate) fn boundary(&mut self, boundary: Millis) {
         self.account.due = false;
         self.turn.touch(self.ix);
-        if self.account.roll_waits {
-            self.roll_day(boundary);
+        if let Some(roll) = self.account.missed_roll {
+            self.roll_day(roll);
         }
         let equity = self.value();
         let shared = self.shared;
@@ -55,12 +55,12 @@ impl Desk<'_, '_> {
     /// A trading day ends. Waits until the equity is known.
     pub(crate) fn roll_day(&mut self, roll: Millis) {
         self.turn.touch(self.ix);
-        self.account.roll_waits = true;
+        let roll = *self.account.missed_roll.get_or_insert(roll);
         let Some(value) = valuation(self.account, &self.shared.symbols) else {
             self.account.due = true;
             return;
         };
-        self.account.roll_waits = false;
+        self.account.missed_roll = None;
         let known = equity(self.account, &self.shared.symbols).ok();
         let profit = known.and_then(|equity| equity.minus(self.account.sod)?.minus(self.account.flows));
         let counts = std::mem::take(&mut self.account.counts);
@@ -86,10 +86,16 @@ impl Desk<'_, '_> {
         let value = valuation(self.account, &self.shared.symbols);
         match value {
             Some(equity) => self.account.hwm = self.account.hwm.max(equity),
-            None if self.account.state != TradingState::Halted => self.halt_unreadable(NotificationData::default()),
-            None => {}
+            None => self.halt_overflow(),
         }
         value
+    }
+
+    /// A result left its type at a valuation point. Raised when it halts.
+    fn halt_overflow(&mut self) {
+        if self.account.state != TradingState::Halted {
+            self.halt_unreadable(NotificationData::default());
+        }
     }
 
     /// `EXECUTION_UNREADABLE`: the book is not known until an operator says that it is.
@@ -120,8 +126,7 @@ impl Desk<'_, '_> {
         };
         match measure {
             Ok(measure) => self.judge_standing(rule, Subject::Account, &measure),
-            Err(_) if self.account.state != TradingState::Halted => self.halt_unreadable(NotificationData::default()),
-            Err(_) => {}
+            Err(_) => self.halt_overflow(),
         }
     }
 
@@ -159,10 +164,14 @@ impl Desk<'_, '_> {
             judged.push(subject);
             let Some(ask) = Ask::new(self.account, &shared.symbols, position.symbol, None) else { continue };
             let figures = Figures { equity: Ok(equity), ..ask.now() };
-            if let Ok(measure) = rules::judged_after(&state.rule, &figures) {
-                let measure = measure.as_it_stands();
-                let breaches = measure.breaches();
-                self.judge_asked(rule, subject, &measure, breaches, boundary);
+            match rules::judged_after(&state.rule, &figures) {
+                Ok(measure) => {
+                    let measure = measure.as_it_stands();
+                    let breaches = measure.breaches();
+                    self.judge_asked(rule, subject, &measure, breaches, boundary);
+                }
+                Err(Blind::Overflow) => self.halt_overflow(),
+                Err(Blind::Missing) => {}
             }
         }
     }
@@ -194,9 +203,9 @@ impl Desk<'_, '_> {
 
     /// Whether something is left for the next boundary.
     fn waits(&self) -> bool {
-        let unanswered = |command: &crate::book::Command| command.state == crate::book::CommandState::Unanswered;
-        let timed = |episode: &crate::book::Episode| self.shared.rule(episode.rule).is_some_and(RuleState::judged_after);
-        self.account.roll_waits || self.account.commands.iter().any(unanswered) || self.account.episodes.iter().any(timed)
+        let unanswered = |command: &Command| command.state == CommandState::Unanswered;
+        let timed = |episode: &Episode| self.shared.rule(episode.rule).is_some_and(|rule| rule.enforced() && rule.judged_after());
+        self.account.missed_roll.is_some() || self.account.commands.iter().any(unanswered) || self.account.episodes.iter().any(timed)
     }
 }
 

@@ -20,8 +20,8 @@ pub struct Mark {
     quote: Option<Touch>,
     /// Whether the last quote came after the last trade.
     quote_is_later: bool,
-    /// The middle of the last quote that had both sides, and its time.
-    middle: Option<(Price, Millis)>,
+    /// The last quote that had both sides, and its time.
+    two_sided: Option<(Price, Price, Millis)>,
     price: Option<Price>,
 }
 
@@ -38,7 +38,7 @@ impl Mark {
         match (self.trade, self.quote) {
             (Some((_, traded)), Some(quote)) => Some(traded.max(quote.time)),
             (Some((_, traded)), None) => Some(traded),
-            (None, _) => self.middle.map(|(_, quoted)| quoted),
+            (None, _) => self.two_sided.map(|(_, _, quoted)| quoted),
         }
     }
 
@@ -63,7 +63,7 @@ impl Mark {
         self.quote = Some(Touch { bid, ask, time });
         self.quote_is_later = true;
         if let (Some(bid), Some(ask)) = (bid, ask) {
-            self.middle = Some((middle(bid, ask), time));
+            self.two_sided = Some((bid, ask, time));
         }
         self.price = self.compute();
     }
@@ -80,15 +80,15 @@ impl Mark {
                 *side = scale(*side)?;
             }
         }
-        if let Some((price, _)) = &mut scaled.middle {
-            *price = scale(*price)?;
+        if let Some((bid, ask, _)) = &mut scaled.two_sided {
+            (*bid, *ask) = (scale(*bid)?, scale(*ask)?);
         }
         scaled.price = scaled.compute();
         Some(scaled)
     }
 
     fn compute(&self) -> Option<Price> {
-        let Some((trade, _)) = self.trade else { return self.middle.map(|(price, _)| price) };
+        let Some((trade, _)) = self.trade else { return self.two_sided.map(|(bid, ask, _)| middle(bid, ask)) };
         let Some(quote) = self.quote.filter(|_| self.quote_is_later) else { return Some(trade) };
         let outside = quote.bid.is_some_and(|bid| trade < bid) || quote.ask.is_some_and(|ask| trade > ask);
         if !outside {

@@ -40,6 +40,9 @@ pub struct SymbolState {
     pub extremes: Extremes,
     /// Its bars by timeframe.
     pub bars: Vec<(Id, Bars)>,
+    /// How often they changed. Only tells whether what was computed from them still holds; not kept.
+    #[serde(skip)]
+    pub bars_changed: u64,
     /// The mark moved since the last boundary.
     pub moved: bool,
     /// The accounts with something held or working in it, in no order. Rebuilt, not kept.
@@ -60,6 +63,7 @@ impl SymbolState {
             mark: Mark::default(),
             extremes: Extremes::default(),
             bars: Vec::new(),
+            bars_changed: 0,
             moved: false,
             holders: Vec::new(),
             triggers: Triggers::default(),

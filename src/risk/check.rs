@@ -52,6 +52,22 @@ impl EffectiveLimits {
     }
 }
 
+impl EffectiveLimits {
+    /// How far back the rate and the duplicates look.
+    #[must_use]
+    pub fn longest_window_ms(&self) -> Millis {
+        let rate = self.order_rate_limit.and(self.order_rate_window_ms);
+        rate.max(self.duplicate_window_ms).unwrap_or(0)
+    }
+}
+
+/// `EXPIRED`, with its figures, if an intent of this age is too old.
+#[must_use]
+pub fn expired(age: Option<Millis>, max_age: Millis) -> Option<Reason> {
+    let age = age.filter(|age| max_age > 0 && *age > max_age)?;
+    Some(with_figures(ReasonCode::Expired, whole(age), whole(max_age)))
+}
+
 fn resolve<T: Copy>(own: Patch<T>, default: Patch<T>, built_in: Option<T>) -> Option<T> {
     match (own, default) {
         (Patch::Set(value), _) | (Patch::Keep, Patch::Set(value)) => Some(value),
@@ -122,10 +138,9 @@ pub struct Amends {
 /// The reason of the first check that refuses.
 pub fn run(asked: &Asked<'_>, exempt: &mut Vec<Reason>) -> Result<(), Box<Reason>> {
     let mut column = Column { asked, exempt };
-    column.unless(asked.max_age > 0 && asked.age.is_some_and(|age| age > asked.max_age), || {
-        let age = asked.age.unwrap_or_default();
-        with_figures(ReasonCode::Expired, whole(age), whole(asked.max_age))
-    })?;
+    if let Some(reason) = expired(asked.age, asked.max_age) {
+        column.unless(true, || reason)?;
+    }
     let Some((state, instrument)) = asked.state.and_then(|state| Some((state, state.instrument.as_ref()?))) else {
         return Err(Box::new(Reason { field: Some(Field::Symbol), ..Reason::of(ReasonCode::UnknownInstrument) }));
     };

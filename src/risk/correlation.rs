@@ -2,8 +2,6 @@
 //!
 //! Invariant: what is remembered is a function of the bars, so forgetting it changes nothing.
 
-use hashbrown::HashTable;
-
 use crate::book::{RuleIx, SymbolIx};
 use crate::domain::Rule;
 use crate::market::bars::{Bars, correlation};
@@ -12,49 +10,59 @@ use crate::market::symbol::SymbolState;
 /// More pairs than these are forgotten together.
 const PAIRS_MAX: usize = 1 << 20;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Remembered {
-    key: (RuleIx, SymbolIx, SymbolIx),
+    /// How often the bars of the two had changed, plus 1; 0 = nothing is remembered.
     revisions: (u64, u64),
     rho: Option<i64>,
 }
 
-/// Correlations that were computed.
+/// Correlations that were computed: by rule, then by the symbol that is asked for, then by the other.
 #[derive(Clone, Debug, Default)]
 pub struct Correlations {
-    pairs: HashTable<Remembered>,
+    rows: Vec<Vec<Vec<Remembered>>>,
+    pairs: usize,
 }
 
 impl Correlations {
     /// Forgets all: a rule changed what it counts, or bars were scaled.
     pub fn clear(&mut self) {
-        self.pairs.clear();
+        self.rows.clear();
+        self.pairs = 0;
     }
 
     /// `rho` of two symbols as `rule` counts it, in units of 1e-9. `None` when too few bars are
     /// common or one does not move.
     pub fn rho(&mut self, place: RuleIx, rule: &Rule, a: (SymbolIx, &SymbolState), b: (SymbolIx, &SymbolState)) -> Option<i64> {
-        let ((first, a), (second, b)) = if a.0 < b.0 { (a, b) } else { (b, a) };
-        let (bars_a, bars_b) = (bars_of(a, rule)?, bars_of(b, rule)?);
-        let key = (place, first, second);
-        let revisions = (bars_a.revision(), bars_b.revision());
-        let hash = hash_of(key);
-        if let Some(known) = self.pairs.find(hash, |known| known.key == key)
-            && known.revisions == revisions
-        {
-            return known.rho;
+        let revisions = (a.1.bars_changed + 1, b.1.bars_changed + 1);
+        let rows = self.rows.get(place as usize).and_then(|rows| rows.get(a.0 as usize));
+        match rows.and_then(|row| row.get(b.0 as usize)) {
+            Some(known) if known.revisions == revisions => known.rho,
+            Some(_) | None => self.compute(place, rule, a, b, revisions),
         }
-        let rho = correlation(bars_a, bars_b, rule.window as usize, rule.min_observations as usize);
-        let fresh = Remembered { key, revisions, rho };
-        match self.pairs.find_mut(hash, |known| known.key == key) {
-            Some(known) => *known = fresh,
-            None => {
-                if self.pairs.len() >= PAIRS_MAX {
-                    self.pairs.clear();
-                }
-                self.pairs.insert_unique(hash, fresh, |known| hash_of(known.key));
-            }
+    }
+
+    fn compute(
+        &mut self,
+        place: RuleIx,
+        rule: &Rule,
+        a: (SymbolIx, &SymbolState),
+        b: (SymbolIx, &SymbolState),
+        revisions: (u64, u64),
+    ) -> Option<i64> {
+        // Sums run in the same order whichever symbol is asked for.
+        let (first, second) = if a.0 < b.0 { (a.1, b.1) } else { (b.1, a.1) };
+        let rho = bars_of(first, rule)
+            .zip(bars_of(second, rule))
+            .and_then(|(first, second)| correlation(first, second, rule.window as usize, rule.min_observations as usize));
+        if self.pairs > PAIRS_MAX {
+            self.clear();
         }
+        let rows = at(&mut self.rows, place as usize);
+        let row = at(rows, a.0 as usize);
+        let known = row.len();
+        *at(row, b.0 as usize) = Remembered { revisions, rho };
+        self.pairs += row.len() - known;
         rho
     }
 }
@@ -63,7 +71,10 @@ fn bars_of<'a>(state: &'a SymbolState, rule: &Rule) -> Option<&'a Bars> {
     state.bars.iter().find(|(timeframe, _)| *timeframe == rule.timeframe).map(|(_, bars)| bars)
 }
 
-fn hash_of((rule, a, b): (u32, u32, u32)) -> u64 {
-    let mixed = (u64::from(a) << 32 | u64::from(b)).wrapping_add(u64::from(rule) << 20).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    mixed ^ (mixed >> 29)
+/// The element in a place; the list grows to it.
+fn at<T: Clone + Default>(list: &mut Vec<T>, place: usize) -> &mut T {
+    if list.len() <= place {
+        list.resize(place + 1, T::default());
+    }
+    &mut list[place]
 }

@@ -117,12 +117,12 @@ impl Others {
             if position.symbol == except {
                 continue;
             }
-            let value = if position.buy_leaves == 0 && position.sell_leaves == 0 {
-                held.and_then(|money| money.0.checked_abs().map(Money).ok_or(Blind::Overflow))
+            let (value, open) = if position.buy_leaves == 0 && position.sell_leaves == 0 {
+                (held.and_then(|money| money.0.checked_abs().map(Money).ok_or(Blind::Overflow)), 1)
             } else {
-                symbol_value(account, position, state)
+                let quantity = worst_case_quantity(position, &account.orders, None, None);
+                (symbol_value(account, position, state), quantity.map_or(1, |quantity| u32::from(quantity > 0)))
             };
-            let open = worst_case_quantity(position, &account.orders, None, None).map_or(1, |quantity| u32::from(quantity > 0));
             sums.gross = plus(sums.gross, value);
             sums.count += open;
             if state.sector() == sector {

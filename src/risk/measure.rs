@@ -15,21 +15,35 @@ pub enum Amount {
     /// Larger than anything.
     Infinite,
     /// A fraction; the denominator is not below 0. Over 0 it is infinite, unless it is not above 0 itself.
-    Over(I256, I256),
+    Over(i128, i128),
+    /// The same, where that does not fit.
+    OverWide(I256, I256),
 }
 
 impl Amount {
-    /// `numerator / denominator` of small integers.
+    /// `numerator / denominator`.
     #[must_use]
-    pub fn over(numerator: i128, denominator: i128) -> Self {
-        Self::Over(I256::from(numerator), I256::from(denominator))
+    pub const fn over(numerator: i128, denominator: i128) -> Self {
+        Self::Over(numerator, denominator)
+    }
+
+    /// `(a x b) / (c x d)`, wide where it must be.
+    #[must_use]
+    pub fn of_products((a, b): (i128, i128), (c, d): (i128, i128)) -> Self {
+        match (a.checked_mul(b), c.checked_mul(d)) {
+            (Some(numerator), Some(denominator)) => Self::Over(numerator, denominator),
+            (_, _) => Self::OverWide(I256::from(a) * I256::from(b), I256::from(c) * I256::from(d)),
+        }
     }
 
     /// Rounded half to even at 8 decimals.
     #[must_use]
     pub fn figure(self) -> Figure {
-        let Self::Over(numerator, denominator) = self else {
-            return if self == Self::Unknown { Figure::Unknown } else { Figure::Infinite };
+        let (numerator, denominator) = match self {
+            Self::Unknown => return Figure::Unknown,
+            Self::Infinite => return Figure::Infinite,
+            Self::Over(numerator, denominator) => (I256::from(numerator), I256::from(denominator)),
+            Self::OverWide(numerator, denominator) => (numerator, denominator),
         };
         if denominator == I256::ZERO {
             return if numerator > I256::ZERO { Figure::Infinite } else { Figure::Units(0) };
@@ -106,15 +120,17 @@ impl Measure {
     /// Whether the utilisation is `level` or more.
     #[must_use]
     pub fn reaches(&self, level: Level) -> bool {
-        let Amount::Over(numerator, denominator) = self.utilization else { return self.utilization == Amount::Infinite };
-        if denominator == I256::ZERO {
-            return numerator > I256::ZERO;
+        match self.utilization {
+            Amount::Unknown => false,
+            Amount::Infinite => true,
+            Amount::Over(numerator, 0) => numerator > 0,
+            Amount::Over(numerator, _) if numerator <= 0 => level.0 <= 0,
+            Amount::Over(numerator, denominator) => near(numerator, denominator, level)
+                .unwrap_or_else(|| reaches_exactly(I256::from(numerator), I256::from(denominator), level)),
+            Amount::OverWide(numerator, I256::ZERO) => numerator > I256::ZERO,
+            Amount::OverWide(numerator, _) if numerator <= I256::ZERO => level.0 <= 0,
+            Amount::OverWide(numerator, denominator) => reaches_exactly(numerator, denominator, level),
         }
-        if numerator <= I256::ZERO {
-            return level.0 <= 0;
-        }
-        let Some(left) = numerator.checked_mul(I256::from(Level::FULL.0)) else { return true };
-        denominator.checked_mul(I256::from(level.0)).is_some_and(|right| left >= right)
     }
 
     fn exceeds(&self) -> bool {
@@ -122,8 +138,30 @@ impl Measure {
             Amount::Unknown => false,
             Amount::Infinite => true,
             Amount::Over(numerator, denominator) => numerator > denominator,
+            Amount::OverWide(numerator, denominator) => numerator > denominator,
         }
     }
+}
+
+/// `numerator / denominator >= level` from their first 60 bits, where these tell. Both are above 0.
+fn near(numerator: i128, denominator: i128, level: Level) -> Option<bool> {
+    let bits = 128 - (numerator | denominator).leading_zeros();
+    let shift = bits.saturating_sub(60);
+    let (left, right) = (numerator >> shift, denominator >> shift);
+    let inexact = i128::from(shift > 0);
+    let (low, high) = (left * Level::FULL.0, (left + inexact) * Level::FULL.0);
+    if low >= (right + inexact).checked_mul(level.0)? {
+        return Some(true);
+    }
+    if high < right.checked_mul(level.0)? || (inexact == 0) {
+        return Some(false);
+    }
+    None
+}
+
+fn reaches_exactly(numerator: I256, denominator: I256, level: Level) -> bool {
+    let Some(left) = numerator.checked_mul(I256::from(Level::FULL.0)) else { return true };
+    denominator.checked_mul(I256::from(level.0)).is_some_and(|right| left >= right)
 }
 
 #[cfg(test)]
@@ -148,6 +186,24 @@ mod tests {
         assert!(used(1, 0).breaches() && used(1, 0).reaches(Level::FULL));
         assert!(!used(0, 0).breaches() && !used(0, 0).reaches(Level::CLEAR));
         assert_eq!(used(1, 0).utilization.figure(), Figure::Infinite);
+    }
+
+    #[test]
+    fn the_first_bits_never_tell_anything_else_than_all_of_them() {
+        let mut state = 1_u128;
+        let mut next = || {
+            state = state.wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645).wrapping_add(0x5851_F42D_4C95_7F2D);
+            (state >> 1) as i128 >> (state % 100)
+        };
+        for _ in 0..20_000 {
+            let (numerator, level) = (next().max(1), Level(next().rem_euclid(2_000_000_000_000)));
+            // Denominators for which the comparison is close, and any others.
+            let close = (numerator / 3).max(1);
+            for denominator in [next().max(1), close, close + 1, numerator] {
+                let exact = reaches_exactly(I256::from(numerator), I256::from(denominator), level);
+                assert_eq!(used(numerator, denominator).reaches(level), exact, "{numerator}/{denominator} {level:?}");
+            }
+        }
     }
 
     #[test]

@@ -2,16 +2,13 @@
 //!
 //! Invariant: exact. Percent of a reference that is not above 0 has limit 0.
 
-use ethnum::I256;
-
 use super::figures::Figures;
 use super::measure::{Amount, Kind, Measure};
 use crate::book::{Blind, Known};
 use crate::domain::{MONEY_UNITS_PER_ONE, Money, Rule, RuleType, UNITS_PER_ONE, Unit};
 
-const MONEY_ONE: I256 = I256::new(MONEY_UNITS_PER_ONE);
-const ONE: I256 = I256::new(UNITS_PER_ONE as i128);
-const HUNDRED: I256 = I256::new(100);
+const ONE: i128 = UNITS_PER_ONE as i128;
+const HUNDRED: i128 = 100;
 
 /// Measures one of `max_position_size`, `max_leverage`, `position_limit` and `sector_limit`.
 ///
@@ -59,9 +56,8 @@ pub fn drawdown(rule: &Rule, equity: Money, hwm: Money) -> Known<Measure> {
         let amount = if lost == Money::ZERO { Amount::over(0, 1) } else { Amount::Infinite };
         return Ok(Measure { current: amount, limit, utilization: amount, kind: Kind::Limit });
     }
-    let (lost, hwm) = (I256::from(lost.0) * HUNDRED, I256::from(hwm.0));
-    let utilization = Amount::Over(lost * ONE, hwm * I256::from(rule.threshold.0));
-    Ok(Measure { current: Amount::Over(lost, hwm), limit, utilization, kind: Kind::Limit })
+    let utilization = Amount::of_products((lost.0, HUNDRED * ONE), (hwm.0, i128::from(rule.threshold.0)));
+    Ok(Measure { current: Amount::of_products((lost.0, HUNDRED), (hwm.0, 1)), limit, utilization, kind: Kind::Limit })
 }
 
 /// `max_correlation`: a correlation in units of 1e-9.
@@ -83,15 +79,16 @@ fn threshold(rule: &Rule) -> Amount {
 
 /// An amount against a part of a reference (percent), or against the threshold (dollars).
 fn money(rule: &Rule, amount: Known<Money>, reference: Known<Money>) -> Known<Measure> {
-    let amount = I256::from(amount?.0);
-    let threshold_units = I256::from(rule.threshold.0);
+    let amount = amount?.0;
+    let threshold_units = i128::from(rule.threshold.0);
     let (limit, utilization) = if rule.unit == Unit::Percent {
-        let share = I256::from(reference?.0.max(0)) * threshold_units;
-        (Amount::Over(share, MONEY_ONE * ONE * HUNDRED), Amount::Over(amount * ONE * HUNDRED, share))
+        let reference = reference?.0.max(0);
+        let share = Amount::of_products((reference, threshold_units), (MONEY_UNITS_PER_ONE, ONE * HUNDRED));
+        (share, Amount::of_products((amount, ONE * HUNDRED), (reference, threshold_units)))
     } else {
-        (threshold(rule), Amount::Over(amount, threshold_units * ONE))
+        (threshold(rule), Amount::of_products((amount, 1), (threshold_units, ONE)))
     };
-    Ok(Measure { current: Amount::Over(amount, MONEY_ONE), limit, utilization, kind: Kind::Limit })
+    Ok(Measure { current: Amount::over(amount, MONEY_UNITS_PER_ONE), limit, utilization, kind: Kind::Limit })
 }
 
 fn shares(rule: &Rule, quantity: i64) -> Measure {
@@ -112,7 +109,6 @@ fn leverage(rule: &Rule, figures: &Figures) -> Known<Measure> {
     if equity <= Money::ZERO {
         return Ok(Measure { current: Amount::Infinite, limit, utilization: Amount::Infinite, kind: Kind::Limit });
     }
-    let (gross, equity) = (I256::from(gross.0), I256::from(equity.0));
-    let utilization = Amount::Over(gross * ONE, equity * I256::from(rule.threshold.0));
-    Ok(Measure { current: Amount::Over(gross, equity), limit, utilization, kind: Kind::Limit })
+    let utilization = Amount::of_products((gross.0, ONE), (equity.0, i128::from(rule.threshold.0)));
+    Ok(Measure { current: Amount::over(gross.0, equity.0), limit, utilization, kind: Kind::Limit })
 }

@@ -2,8 +2,6 @@
 //!
 //! Invariant: `keys` may ask too early, never too late; the exact measure decides.
 
-use ethnum::I256;
-
 use super::measure::{Amount, Kind, Level, Measure};
 use crate::book::{Episode, Holding};
 use crate::domain::{Factor, MONEY_UNITS_PER_ONE, Price, Rule, RuleType, UNITS_PER_ONE, Unit};
@@ -42,25 +40,23 @@ impl Watched {
 pub fn measure(rule: &Rule, watched: &Watched) -> Option<Measure> {
     let mark = watched.mark?;
     let basis = watched.basis(rule, watched.best);
-    let gained = I256::from(watched.sign()) * (I256::from(watched.held() * i128::from(mark.0)) - I256::from(basis));
-    let threshold = I256::from(rule.threshold.0);
-    let (numerator, denominator, per_one) = match rule.unit {
-        Unit::Percent => (gained * I256::new(100), I256::from(basis), I256::ONE),
+    // Both are below 2^126, so their difference fits.
+    let gained = watched.sign() * (watched.held() * i128::from(mark.0) - basis);
+    let (threshold, one) = (i128::from(rule.threshold.0), i128::from(UNITS_PER_ONE));
+    let direction = if rule.rule_type == RuleType::StopLoss { -1 } else { 1 };
+    let (current, utilization) = match rule.unit {
+        Unit::Percent => {
+            (Amount::of_products((gained, 100), (basis, 1)), Amount::of_products((direction * gained, 100 * one), (basis, threshold)))
+        }
         Unit::Dollars | Unit::Shares | Unit::Ratio | Unit::Count => {
-            let one = I256::new(MONEY_UNITS_PER_ONE) * I256::new(i128::from(UNITS_PER_ONE));
-            (gained * I256::from(watched.multiplier.0), one, one)
+            let multiplier = i128::from(watched.multiplier.0);
+            (
+                Amount::of_products((gained, multiplier), (MONEY_UNITS_PER_ONE, one)),
+                Amount::of_products((direction * gained, multiplier), (MONEY_UNITS_PER_ONE, threshold)),
+            )
         }
     };
-    // threshold / 1e8 against numerator / denominator; `per_one` keeps the dollars' scale small.
-    let reach = if per_one == I256::ONE { denominator * threshold } else { I256::new(MONEY_UNITS_PER_ONE) * threshold };
-    let scaled = if per_one == I256::ONE { numerator * I256::new(i128::from(UNITS_PER_ONE)) } else { numerator };
-    let direction = if rule.rule_type == RuleType::StopLoss { -I256::ONE } else { I256::ONE };
-    Some(Measure {
-        current: Amount::Over(numerator, denominator),
-        limit: Amount::Over(direction * threshold, I256::new(i128::from(UNITS_PER_ONE))),
-        utilization: Amount::Over(direction * scaled, reach),
-        kind: Kind::Trigger,
-    })
+    Some(Measure { current, limit: Amount::over(direction * threshold, one), utilization, kind: Kind::Trigger })
 }
 
 /// Looked at with every mark.
@@ -71,6 +67,10 @@ const ALWAYS: (i64, i64) = (i64::MIN + 1, NEVER_FALL);
 #[must_use]
 pub fn keys(rule: &Rule, watched: &Watched, episode: Option<&Episode>) -> (i64, i64) {
     let (open, warned) = episode.map_or((false, false), |episode| (episode.open, episode.warned));
+    // A rule that began to close only after its breach acts with the next mark.
+    if rule.action.closes() && episode.is_some_and(|episode| episode.open && !episode.closing_begun) {
+        return ALWAYS;
+    }
     let (beyond, back) = match (open, warned) {
         (true, _) => (None, Some(Level::CLEAR)),
         (false, true) => (Some(Level::FULL), Some(Level::rearm(rule.warn_at))),
@@ -86,16 +86,21 @@ fn keys_between(rule: &Rule, watched: &Watched, beyond: Option<Level>, back: Opt
     if let Some(level) = beyond {
         let exact = mark_at(rule, watched, level, best)?;
         if rule.trailing {
-            best = slack(watched, mark, exact);
+            best = slack(watched, mark, exact.0);
+            ahead = Some(mark_at(rule, watched, level, best)?);
+        } else {
+            ahead = Some(exact);
         }
-        ahead = Some(mark_at(rule, watched, level, best)?);
     }
-    let behind = back.map(|level| mark_at(rule, watched, level, watched.best).ok_or(())).transpose().ok()?;
+    let behind = match back {
+        Some(level) => Some(mark_at(rule, watched, level, watched.best)?),
+        None => None,
+    };
     // A loss of a long is below its basis, a gain above; of a short the other way round.
     let falls = (rule.rule_type == RuleType::StopLoss) == (watched.holding.qty > 0);
     let (below, above) = if falls { (ahead, behind) } else { (behind, ahead) };
-    let mut rise = above.map_or(NEVER_RISE, |at| at.saturating_sub(2));
-    let mut fall = below.map_or(NEVER_FALL, |at| at.saturating_add(2));
+    let mut rise = above.map_or(NEVER_RISE, |(at, early)| at.saturating_sub(early));
+    let mut fall = below.map_or(NEVER_FALL, |(at, early)| at.saturating_add(early));
     if rule.trailing && watched.holding.qty > 0 {
         rise = rise.min(best.0.saturating_add(1));
     } else if rule.trailing {
@@ -111,16 +116,24 @@ fn slack(watched: &Watched, mark: Price, trigger: i64) -> Price {
     if watched.holding.qty > 0 { Price(watched.best.0.saturating_add(gap)) } else { Price(watched.best.0.saturating_sub(gap).max(1)) }
 }
 
-/// The mark at which the utilisation is `level`, to within one unit. `None` when it leaves its type.
-fn mark_at(rule: &Rule, watched: &Watched, level: Level, best: Price) -> Option<i64> {
-    let basis = I256::from(watched.basis(rule, best));
-    let part = I256::from(rule.threshold.0).checked_mul(I256::from(level.0))?;
-    let (amount, per_one) = match rule.unit {
-        Unit::Percent => (basis, I256::new(100 * i128::from(UNITS_PER_ONE))),
-        Unit::Dollars | Unit::Shares | Unit::Ratio | Unit::Count => (I256::new(MONEY_UNITS_PER_ONE), I256::from(watched.multiplier.0)),
+/// The mark at which the utilisation is `level`, and by how much it may be off, rounded generously:
+/// three divisions that fit in 128 bits instead of one that does not. `None` when it leaves its type.
+fn mark_at(rule: &Rule, watched: &Watched, level: Level, best: Price) -> Option<(i64, i64)> {
+    let held = watched.held().max(1);
+    let basis = if rule.trailing { i128::from(best.0) } else { watched.holding.cost / held };
+    // A part of the threshold, in its units of 1e-8, at most one unit too small.
+    let part = i128::from(rule.threshold.0).checked_mul(level.0)? / Level::FULL.0;
+    let (distance, unit) = match rule.unit {
+        Unit::Percent => {
+            let hundred = 100 * i128::from(UNITS_PER_ONE);
+            (basis.checked_mul(part)? / hundred, basis / hundred)
+        }
+        Unit::Dollars | Unit::Shares | Unit::Ratio | Unit::Count => {
+            let per_point = held.checked_mul(i128::from(watched.multiplier.0.max(1)))?;
+            (part.checked_mul(MONEY_UNITS_PER_ONE)? / per_point, MONEY_UNITS_PER_ONE / per_point)
+        }
     };
-    let distance = amount.checked_mul(part)? / I256::new(Level::FULL.0) / per_one;
     let falls = (rule.rule_type == RuleType::StopLoss) == (watched.holding.qty > 0);
-    let value = if falls { basis.checked_sub(distance)? } else { basis.checked_add(distance)? };
-    i64::try_from(value / I256::from(watched.held().max(1))).ok()
+    let at = if falls { basis.checked_sub(distance)? } else { basis.checked_add(distance)? };
+    Some((i64::try_from(at).ok()?, i64::try_from(unit.checked_add(4)?).ok()?))
 }

@@ -3,24 +3,17 @@
 use std::collections::BTreeMap;
 
 use ordergate::domain::InputTopic;
-use ordergate::engine::Replica;
+use ordergate::engine::{Loaded, Replica};
 use ordergate::log::{InputRecord, OutputRecord, OutputTag, OutputTopic};
 
 use crate::run::Asked;
 use crate::world::World;
 
-type Expected = BTreeMap<OutputTag, OutputRecord>;
+pub type Expected = BTreeMap<OutputTag, OutputRecord>;
 
 /// Holds the topics against the ledger, the ledger against the inputs, and the live state against a refold.
 pub fn check(world: &mut World, live_state: Option<[u8; 32]>, asked: &mut [Asked]) {
-    let mut replica = Replica::new(0);
-    let mut expected = Expected::new();
-    for entry in world.ledger.clone() {
-        if let Err(error) = replica.take(entry) {
-            return world.violate(format!("the refold fails: {error}"));
-        }
-        expected.extend(replica.unpublished.drain(..).map(|output| (output.tag, output)));
-    }
+    let Some((replica, expected)) = refold(world) else { return };
     let found = [
         check_head(world, &replica),
         check_inputs(world),
@@ -33,6 +26,35 @@ pub fn check(world: &mut World, live_state: Option<[u8; 32]>, asked: &mut [Asked
         world.violate(what);
     }
     *world.counts.entry("(outputs)").or_default() += expected.len() as u64;
+}
+
+/// A snapshot is what the ledger gives at its place.
+pub fn check_snapshot(world: &mut World, snapshot: Loaded) {
+    let (seq, head) = (snapshot.standing.seq, snapshot.standing.head);
+    let mut replica = Replica::new(0);
+    for entry in world.ledger.clone() {
+        if replica.sequence.head != head && replica.take(entry).is_err() {
+            return;
+        }
+    }
+    let kept = Replica::restore(snapshot);
+    if replica.fold.gate().seq() != seq || replica.fold.state_hash() != kept.fold.state_hash() {
+        world.violate(format!("the snapshot at seq {seq} is not the state of its place"));
+    }
+}
+
+/// Folds the ledger from its beginning, and gives all outputs.
+pub fn refold(world: &mut World) -> Option<(Replica, Expected)> {
+    let mut replica = Replica::new(0);
+    let mut expected = Expected::new();
+    for entry in world.ledger.clone() {
+        if let Err(error) = replica.take(entry) {
+            world.violate(format!("the refold fails: {error}"));
+            return None;
+        }
+        expected.extend(replica.unpublished.drain(..).map(|output| (output.tag, output)));
+    }
+    Some((replica, expected))
 }
 
 fn check_head(world: &World, replica: &Replica) -> Option<String> {

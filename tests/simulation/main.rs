@@ -7,6 +7,7 @@
 mod checker;
 mod flow;
 mod judge;
+mod laws;
 mod log;
 mod random;
 mod run;

@@ -261,6 +261,7 @@ impl Simulation {
             }
         }
         let phase = self.machines[survivor].running.as_ref().map(|running| running.handle.status().phase);
+        self.check_disks();
         let mut world = self.world.borrow_mut();
         let (seq, records) = (world.judge.seq, world.input_count());
         world.violate(format!("with peace it does not finish: {seq} of {records} records are decided, {phase:?}"));
@@ -298,5 +299,16 @@ impl Simulation {
             world.violate("with peace it does not stop".into());
         }
         checker::check(&mut world, live, &mut self.asked);
+        drop(world);
+        self.check_disks();
+    }
+
+    fn check_disks(&self) {
+        let mut world = self.world.borrow_mut();
+        for machine in &self.machines {
+            for snapshot in machine.store.honest() {
+                checker::check_snapshot(&mut world, snapshot);
+            }
+        }
     }
 }

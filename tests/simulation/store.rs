@@ -20,12 +20,24 @@ pub enum DiskFault {
 
 #[derive(Default)]
 pub struct Disk {
-    generations: Vec<Loaded>,
+    generations: Vec<Kept>,
     pub fault: DiskFault,
+}
+
+struct Kept {
+    loaded: Loaded,
+    foreign: bool,
 }
 
 #[derive(Clone, Default)]
 pub struct SimStore(pub Arc<Mutex<Disk>>);
+
+impl SimStore {
+    /// The snapshots as they were taken.
+    pub fn honest(&self) -> Vec<Loaded> {
+        self.0.lock().unwrap().generations.iter().filter(|kept| !kept.foreign).map(|kept| kept.loaded.clone()).collect()
+    }
+}
 
 impl SnapshotStore for SimStore {
     fn load(&mut self) -> Option<Loaded> {
@@ -37,18 +49,19 @@ impl SnapshotStore for SimStore {
             DiskFault::Foreign => {
                 if let Some(newest) = disk.generations.last_mut() {
                     // As taken in another ledger: another history led to the same place.
-                    newest.standing.head[0] = newest.standing.head[0].wrapping_add(1);
-                    newest.standing.inputs.iter_mut().for_each(|mark| mark.next += 1);
+                    newest.foreign = true;
+                    newest.loaded.standing.head[0] = newest.loaded.standing.head[0].wrapping_add(1);
+                    newest.loaded.standing.inputs.iter_mut().for_each(|mark| mark.next += 1);
                 }
             }
         }
-        disk.generations.last().cloned()
+        disk.generations.last().map(|kept| kept.loaded.clone())
     }
 
     fn reject(&mut self, _why: &str) -> Option<Loaded> {
         let mut disk = self.0.lock().unwrap();
         disk.generations.pop();
-        disk.generations.last().cloned()
+        disk.generations.last().map(|kept| kept.loaded.clone())
     }
 
     fn ready(&self) -> bool {
@@ -62,13 +75,14 @@ impl SnapshotStore for SimStore {
     fn offer(&mut self, offer: Offer) {
         let mut disk = self.0.lock().unwrap();
         let mut accounts =
-            if offer.whole { Vec::new() } else { disk.generations.last().map(|last| last.accounts.clone()).unwrap_or_default() };
+            if offer.whole { Vec::new() } else { disk.generations.last().map(|last| last.loaded.accounts.clone()).unwrap_or_default() };
         for (place, account) in offer.touched {
             let place = place as usize;
             if place < accounts.len() { accounts[place] = account } else { accounts.push(account) }
         }
         assert_eq!(accounts.len(), offer.accounts, "an incremental snapshot lacks accounts");
-        disk.generations.push(Loaded { standing: offer.standing, shared: offer.shared, accounts });
+        let loaded = Loaded { standing: offer.standing, shared: offer.shared, accounts };
+        disk.generations.push(Kept { loaded, foreign: false });
         if disk.generations.len() > 2 {
             disk.generations.remove(0);
         }
