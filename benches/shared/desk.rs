@@ -77,7 +77,10 @@ impl Desk {
             desk.define(symbol);
         }
         for account in 0..size.accounts {
-            desk.tell(InputTopic::Control, &format!(r#"{{"event":"account_opened","account":"A{account}","owner":"u","cash":"10000000"}}"#));
+            desk.tell(
+                InputTopic::Control,
+                &format!(r#"{{"event":"account_opened","account":"A{account}","owner":"u","cash":"10000000"}}"#),
+            );
         }
         for held in 0..size.positions {
             for account in 0..size.accounts {
