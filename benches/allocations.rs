@@ -5,6 +5,8 @@
 
 #[path = "shared/desk.rs"]
 mod desk;
+#[path = "shared/rules.rs"]
+mod rules;
 #[path = "shared/table.rs"]
 mod table;
 
@@ -13,7 +15,8 @@ use std::alloc::System;
 use ordergate::domain::InputTopic;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
-use desk::{Desk, Order, Orders, Size, bar, canceled, fill, intent, nine_rules, trade};
+use desk::{Desk, Order, Orders, Size, bar, canceled, fill, intent, trade};
+use rules::in_turn;
 use table::Table;
 
 #[global_allocator]
@@ -94,7 +97,13 @@ fn quote(symbol: usize) -> String {
 
 fn per_event(table: &mut Table) {
     let size = Size { accounts: 50, positions: 20, symbols: 20 };
-    let (mut desk, mut orders) = (Desk::new(size, &nine_rules()), Orders::new(size));
+    let (mut desk, mut orders) = (Desk::new(size, &in_turn(9)), Orders::new(size));
+    // A symbol keeps 1,000 bars.
+    for day in 0..1_000 {
+        for symbol in 0..size.symbols {
+            desk.tell(InputTopic::Prices, &bar(symbol, desk.now - 86_400_000 * (1_100 - day), 9_000 + day as u64 % 7));
+        }
+    }
     let mut unseen = [Seen::default(); 8];
     for number in 0..WARM_UP {
         round(&mut desk, &mut orders, number, &mut unseen);
@@ -111,28 +120,40 @@ fn per_event(table: &mut Table) {
     }
 }
 
-/// What an account of 20 positions holds on the heap, all indexes and triggers included.
+fn held(region: &Region<'_, System>) -> f64 {
+    let stats = region.change();
+    stats.bytes_allocated as f64 - stats.bytes_deallocated as f64
+}
+
+/// A desk, and the bytes that each of its accounts holds on the heap: indexes and triggers included, the market too.
+fn weighed(positions: usize, rules: usize) -> (Desk, f64) {
+    let region = Region::new(ALLOCATOR);
+    let desk = Desk::new(Size { accounts: ACCOUNTS, positions, symbols: 20 }, &in_turn(rules));
+    let each = held(&region) / ACCOUNTS as f64;
+    (desk, each)
+}
+
+const ACCOUNTS: usize = 2_000;
+
 fn per_account(table: &mut Table) {
-    const ACCOUNTS: usize = 2_000;
-    let bytes = |positions: usize, rules: &[String]| {
-        let region = Region::new(ALLOCATOR);
-        let desk = Desk::new(Size { accounts: ACCOUNTS, positions, symbols: 20 }, rules);
-        let held = |stats: Stats| stats.bytes_allocated as f64 - stats.bytes_deallocated as f64;
-        let grown = held(region.change());
-        let region = Region::new(ALLOCATOR);
-        let exact = desk.gate.clone();
-        let cloned = held(region.change());
-        drop(exact);
-        (grown / ACCOUNTS as f64, cloned / ACCOUNTS as f64)
-    };
-    let (without, _) = bytes(20, &[]);
-    let (grown, cloned) = bytes(20, &nine_rules());
-    let (bare, _) = bytes(1, &[]);
-    table.row("bytes per account of 20 positions, 9 rules: as it grew", grown, 0, Some(640.0));
-    table.row("bytes per account of 20 positions, 9 rules: a copy, without spare room", cloned, 0, None);
+    let (mut desk, full) = weighed(20, 9);
+    table.row("bytes per account of 20 positions, 9 rules: as it grew", full, 0, Some(640.0));
+    let region = Region::new(ALLOCATOR);
+    let copy = desk.gate.clone();
+    table.row("bytes per account of 20 positions, 9 rules: a copy, without spare room", held(&region) / ACCOUNTS as f64, 0, None);
+    drop(copy);
+    let ((_, without), (_, bare)) = (weighed(20, 0), weighed(0, 0));
     table.row("bytes per account of 20 positions, no rules: as it grew", without, 0, None);
-    table.row("bytes per account of 1 position, no rules: as it grew", bare, 0, None);
-    table.row("bytes per further position, no rules", (without - bare) / 19.0, 0, None);
+    table.row("bytes per account without positions, no rules", bare, 0, None);
+    let region = Region::new(ALLOCATOR);
+    for id in 1_000..1_016 {
+        for account in 0..ACCOUNTS {
+            let order = Order { id, account, symbol: account % 20 };
+            desk.tell(InputTopic::Intents, &intent(order, "buy"));
+            desk.tell(InputTopic::Executions, &fill(order, "buy"));
+        }
+    }
+    table.row("bytes per remembered order with one fill, spare room included", held(&region) / (16 * ACCOUNTS) as f64, 0, None);
 }
 
 /// Counts only under `cargo bench`; `cargo test --all-targets` gives no `--bench`.

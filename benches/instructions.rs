@@ -9,6 +9,8 @@
 mod baseline;
 #[path = "instructions/count.rs"]
 mod count;
+#[path = "shared/rules.rs"]
+mod rules;
 #[path = "instructions/stage.rs"]
 mod stage;
 #[path = "shared/table.rs"]
@@ -31,6 +33,16 @@ use stage::Stage;
 #[bench::hundred(args = (100), setup = Stage::evaluation)]
 #[bench::thousand(args = (1000), setup = Stage::evaluation)]
 fn evaluate(mut stage: Box<Stage>) -> Box<Stage> {
+    stage.take();
+    stage
+}
+
+#[library_benchmark]
+#[bench::none(args = (0), setup = Stage::ruled)]
+#[bench::one(args = (1), setup = Stage::ruled)]
+#[bench::ten(args = (10), setup = Stage::ruled)]
+#[bench::hundred(args = (100), setup = Stage::ruled)]
+fn evaluate_rules(mut stage: Box<Stage>) -> Box<Stage> {
     stage.take();
     stage
 }
@@ -133,7 +145,7 @@ fn correlate((a, b): (Bars, Bars)) -> (Option<i64>, Bars, Bars) {
     (black_box(correlation(&a, &b, 60, 20)), a, b)
 }
 
-library_benchmark_group!(name = gate, benchmarks = [evaluate, fill, price]);
+library_benchmark_group!(name = gate, benchmarks = [evaluate, evaluate_rules, fill, price]);
 library_benchmark_group!(name = bytes, benchmarks = [decode, decode_by_serde_json, encode]);
 library_benchmark_group!(name = market, benchmarks = [correlate]);
 

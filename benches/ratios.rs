@@ -5,6 +5,8 @@
 
 #[path = "shared/desk.rs"]
 mod desk;
+#[path = "shared/rules.rs"]
+mod rules;
 #[path = "shared/table.rs"]
 mod table;
 
@@ -13,7 +15,8 @@ use std::time::Instant;
 
 use ordergate::domain::InputTopic;
 
-use desk::{Desk, Order, Orders, RULES, Size, canceled, intent, nine_rules};
+use desk::{Desk, Order, Orders, Size, canceled, intent};
+use rules::in_turn;
 use table::Table;
 
 /// Intents of one turn.
@@ -153,8 +156,8 @@ fn against_serde_json(table: &mut Table) {
     let full = Size { accounts: 100, positions: 20, symbols: 20 };
     let light = Size { accounts: 100, positions: 1, symbols: 20 };
     let mut variants = [
-        through(full, &nine_rules()),
-        through(light, &nine_rules()),
+        through(full, &in_turn(9)),
+        through(light, &in_turn(9)),
         through(light, &[]),
         read_by_serde_json(full, read_owned),
         read_by_serde_json(full, read_borrowed),
@@ -178,7 +181,7 @@ fn against_serde_json(table: &mut Table) {
 fn by_accounts(table: &mut Table) {
     let most = std::env::var("ORDERGATE_BENCH_ACCOUNTS_MAX").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let sizes: Vec<usize> = [1_000, 10_000, 100_000, 1_000_000].into_iter().filter(|accounts| *accounts <= most).collect();
-    let desk = |accounts: &usize| through(Size { accounts: *accounts, positions: 3, symbols: 50 }, &nine_rules());
+    let desk = |accounts: &usize| through(Size { accounts: *accounts, positions: 3, symbols: 50 }, &in_turn(9));
     let times = alternate(&mut sizes.iter().map(desk).collect::<Vec<_>>(), 300);
     for (accounts, time) in sizes.iter().zip(&times) {
         table.row(&format!("{accounts} accounts of 3 positions, random ones, 9 rules: ns"), median(time.clone()), 0, None);
@@ -188,16 +191,16 @@ fn by_accounts(table: &mut Table) {
     }
 }
 
-/// So many rules, the nine kinds in turn. `covering` of them cover what is ordered; the others are another account's.
-fn rules(count: usize, covering: usize) -> Vec<String> {
+/// So many rules, of which the first few cover what is ordered and the others are for one account in a hundred.
+fn scoped(count: usize, covering: usize) -> Vec<String> {
     let scope = |place: usize| if place < covering { "" } else { r#","scope":{"account":"A0"}"# };
-    (0..count).map(|place| format!("{}{}", RULES[place % RULES.len()], scope(place))).collect()
+    (0..).zip(in_turn(count)).map(|(place, rule)| rule + scope(place)).collect()
 }
 
 fn by_rules(table: &mut Table) {
     let size = Size { accounts: 100, positions: 5, symbols: 20 };
     let counts = [(1, 1), (10, 10), (100, 100), (100, 10)];
-    let times = alternate(&mut counts.map(|(count, covering)| through(size, &rules(count, covering))), 400);
+    let times = alternate(&mut counts.map(|(count, covering)| through(size, &scoped(count, covering))), 400);
     for ((count, covering), time) in counts.into_iter().zip(&times) {
         let what = format!("{count} rules, {covering} of them cover the order");
         table.row(&format!("{what}, 5 positions: ns"), median(time.clone()), 0, None);

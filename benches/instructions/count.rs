@@ -144,6 +144,9 @@ fn tabulate(costs: &Costs) -> Table {
     if let (Some(twenty), Some(thousand)) = (of("evaluate.twenty"), of("evaluate.thousand")) {
         table.row("evaluate: instructions per further position, 20 to 1,000", (thousand - twenty) / 980.0, 1, Some(70.0));
     }
+    if let (Some(one), Some(hundred)) = (of("evaluate_rules.one"), of("evaluate_rules.hundred")) {
+        table.row("evaluate, 5 positions: 100 rules / 1 rule, all cover the order", hundred / one, 2, Some(3.5));
+    }
     if let (Some(one), Some(many)) = (of("price.one_holder"), of("price.hundred_thousand_holders")) {
         table.row("price: 100,000 holders / 1 holder", many / one, 3, Some(1.02));
     }

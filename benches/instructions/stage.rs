@@ -8,20 +8,9 @@ use ordergate::domain::{Effects, Event, InputTopic, Record, Source};
 use ordergate::gate::Gate;
 use ordergate::wire;
 
-const START: i64 = 1_772_807_400_000;
+use super::rules::in_turn;
 
-/// The nine rules, none of which is near its limit.
-const RULES: [&str; 9] = [
-    r#""type":"max_position_size","threshold":"50","unit":"percent","action":"reduce_size""#,
-    r#""type":"max_daily_loss","threshold":"50","unit":"percent","action":"close_all""#,
-    r#""type":"max_drawdown","threshold":"50","unit":"percent","action":"close_all""#,
-    r#""type":"max_correlation","threshold":"1","unit":"ratio","action":"block","warn_at":"100""#,
-    r#""type":"max_leverage","threshold":"4","unit":"ratio","action":"reduce_size""#,
-    r#""type":"position_limit","threshold":"5000","unit":"count","action":"block""#,
-    r#""type":"sector_limit","threshold":"90","unit":"percent","action":"reduce_size""#,
-    r#""type":"stop_loss","threshold":"50","unit":"percent","action":"close_position""#,
-    r#""type":"take_profit","threshold":"90","unit":"percent","action":"close_position""#,
-];
+const START: i64 = 1_772_807_400_000;
 
 /// A gate and the record that it takes next.
 pub struct Stage {
@@ -56,8 +45,8 @@ impl Stage {
         self.gate.apply(&self.record, &mut self.effects);
     }
 
-    fn rules(&mut self) {
-        for (place, rule) in RULES.iter().enumerate() {
+    fn rules(&mut self, count: usize) {
+        for (place, rule) in in_turn(count).iter().enumerate() {
             self.tell(InputTopic::Control, &format!(r#"{{"event":"rule_created","rule":{{"id":"r{place}",{rule}}}}}"#));
         }
     }
@@ -106,8 +95,8 @@ impl Stage {
         }
     }
 
-    /// One account with so many positions, under nine rules.
-    fn positions(count: usize) -> Box<Self> {
+    /// One account with so many positions, under so many rules.
+    fn positions(count: usize, rules: usize) -> Box<Self> {
         let mut stage = Self::empty();
         for place in 0..count.max(1) {
             stage.symbol(place);
@@ -117,7 +106,7 @@ impl Stage {
         for place in 0..count {
             stage.position(0, place);
         }
-        stage.rules();
+        stage.rules(rules);
         if count > 0 {
             stage.warm_up();
         }
@@ -126,14 +115,21 @@ impl Stage {
 
     /// An intent of an account with so many positions comes next.
     pub fn evaluation(count: usize) -> Box<Self> {
-        let mut stage = Self::positions(count);
+        let mut stage = Self::positions(count, 9);
+        stage.next(InputTopic::Intents, &intent("M", 0, 0, 10));
+        stage
+    }
+
+    /// An intent of an account with five positions comes next, under so many rules that all cover it.
+    pub fn ruled(rules: usize) -> Box<Self> {
+        let mut stage = Self::positions(5, rules);
         stage.next(InputTopic::Intents, &intent("M", 0, 0, 10));
         stage
     }
 
     /// A fill of a working order comes next, in an account with so many positions.
     pub fn filling(count: usize) -> Box<Self> {
-        let mut stage = Self::positions(count);
+        let mut stage = Self::positions(count, 9);
         stage.tell(InputTopic::Intents, &intent("M", 0, 0, 10));
         stage.next(InputTopic::Executions, &fill("M", 0, 0, 5));
         stage
@@ -143,7 +139,7 @@ impl Stage {
     pub fn pricing(holders: usize) -> Box<Self> {
         let mut stage = Self::empty();
         stage.symbol(0);
-        stage.rules();
+        stage.rules(9);
         for place in 0..holders {
             stage.account(place);
             stage.position(place, 0);

@@ -10,19 +10,6 @@ use ordergate::wire::{self, Origin};
 const START: i64 = 1_772_807_400_000;
 const ROUND_MS: i64 = 2_000;
 
-/// The nine rules, none of which is near its limit. They cover everything unless a scope is added.
-pub const RULES: [&str; 9] = [
-    r#""type":"max_position_size","threshold":"50","unit":"percent","action":"reduce_size""#,
-    r#""type":"max_daily_loss","threshold":"50","unit":"percent","action":"close_all""#,
-    r#""type":"max_drawdown","threshold":"50","unit":"percent","action":"close_all""#,
-    r#""type":"max_correlation","threshold":"1","unit":"ratio","action":"block","warn_at":"100""#,
-    r#""type":"max_leverage","threshold":"4","unit":"ratio","action":"reduce_size""#,
-    r#""type":"position_limit","threshold":"5000","unit":"count","action":"block""#,
-    r#""type":"sector_limit","threshold":"90","unit":"percent","action":"reduce_size""#,
-    r#""type":"stop_loss","threshold":"50","unit":"percent","action":"close_position""#,
-    r#""type":"take_profit","threshold":"90","unit":"percent","action":"close_position""#,
-];
-
 /// How large a desk is.
 #[derive(Clone, Copy)]
 pub struct Size {
@@ -80,7 +67,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Opens accounts, gives each its positions by orders that are filled, sets the rules, and forgets the ids.
+    /// Opens accounts, gives each its positions by orders that are filled, and sets the rules. An id is forgotten before the
+    /// account's next order, so the memory of ids has room for one.
     pub fn new(size: Size, rules: &[String]) -> Self {
         let mut desk =
             Self { gate: Gate::new(0), effects: Effects::default(), out: Vec::with_capacity(65_536), now: START, size, offset: 0 };
@@ -93,16 +81,18 @@ impl Desk {
                 InputTopic::Control,
                 &format!(r#"{{"event":"account_opened","account":"A{account}","owner":"u","cash":"10000000"}}"#),
             );
-            for held in 0..size.positions {
+        }
+        for held in 0..size.positions {
+            for account in 0..size.accounts {
                 let order = Order { id: held as u64, account, symbol: (account + held) % size.symbols };
                 desk.tell(InputTopic::Intents, &intent(order, "buy"));
                 desk.tell(InputTopic::Executions, &fill(order, "buy"));
             }
+            desk.next_round();
         }
         for (place, rule) in rules.iter().enumerate() {
             desk.tell(InputTopic::Control, &format!(r#"{{"event":"rule_created","rule":{{"id":"r{place}",{rule}}}}}"#));
         }
-        desk.next_round();
         for account in 0..size.accounts {
             desk.tell(InputTopic::Executions, &canceled(Order { id: u64::MAX, account, symbol: 0 }));
         }
@@ -186,9 +176,4 @@ pub fn trade(symbol: usize) -> String {
 pub fn bar(symbol: usize, open_time: i64, close: u64) -> String {
     let values = format!(r#""open":"1","high":"1","low":"1","close":"{close}","volume":"1""#);
     format!(r#"{{"event":"bar","symbol":"S{symbol}","timeframe":"1d","open_time":{open_time},{values}}}"#)
-}
-
-/// All nine rules over everything.
-pub fn nine_rules() -> Vec<String> {
-    RULES.iter().map(ToString::to_string).collect()
 }
