@@ -20,8 +20,8 @@ pub use event::{
     Side, Signal, SignalKind, Size, Source, TimeInForce, Trade, TradeBusted, TradeCorrected,
 };
 pub use number::{
-    Factor, MAX_DECIMAL_LEN, MONEY_UNITS_PER_ONE, Millis, Money, Price, Qty, UNITS_PER_ONE, div_half_even, exact_value, format_scaled,
-    times_multiplier, value,
+    Factor, MAX_DECIMAL_LEN, MONEY_UNITS_PER_ONE, Millis, Money, Price, Qty, UNITS_PER_ONE, div_half_even, div_half_even_small,
+    exact_value, format_scaled, times_multiplier, value,
 };
 pub use output::{
     CancelOrders, ClosePosition, DeadLetter, Decision, Effects, Field, Figure, IntentKind, Notification, NotificationData, Output, Reason,

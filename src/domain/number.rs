@@ -132,6 +132,21 @@ pub fn div_half_even(numerator: I256, denominator: I256) -> Option<i128> {
     i128::try_from(if up { quotient + away } else { quotient }).ok()
 }
 
+/// [`div_half_even`] where both fit in 128 bits, many times faster. `None` for a zero denominator.
+#[must_use]
+pub fn div_half_even_small(numerator: i128, denominator: i128) -> Option<i128> {
+    let (quotient, remainder) = (numerator.checked_div(denominator)?, numerator.checked_rem(denominator)?);
+    let (rest, whole) = (remainder.unsigned_abs(), denominator.unsigned_abs());
+    // `rest` against `whole - rest` is `2 x rest` against `whole`, without the product.
+    let up = match rest.cmp(&(whole - rest)) {
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => quotient % 2 != 0,
+        std::cmp::Ordering::Greater => true,
+    };
+    let away = if (numerator < 0) == (denominator < 0) { 1 } else { -1 };
+    Some(if up { quotient + away } else { quotient })
+}
+
 /// Prints `value / 10^scale` plainly: no exponent, no trailing zeros, no `-0`.
 fn fmt_scaled(f: &mut fmt::Formatter<'_>, value: i128, scale: usize) -> fmt::Result {
     let mut buffer = [0; MAX_DECIMAL_LEN];
@@ -210,8 +225,10 @@ mod tests {
         let cases = [(5, 10, 0), (15, 10, 2), (25, 10, 2), (-5, 10, 0), (-15, 10, -2), (26, 10, 3), (-26, -10, 3), (1, 3, 0)];
         for (n, d, expected) in cases {
             assert_eq!(div_half_even(I256::new(n), I256::new(d)), Some(expected), "{n}/{d}");
+            assert_eq!(div_half_even_small(n, d), Some(expected), "{n}/{d}");
         }
-        assert_eq!(div_half_even(I256::ONE, I256::ZERO), None);
+        assert_eq!((div_half_even(I256::ONE, I256::ZERO), div_half_even_small(1, 0)), (None, None));
+        assert_eq!(div_half_even_small(i128::MIN, -1), None);
     }
 
     #[test]

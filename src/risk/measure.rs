@@ -5,7 +5,7 @@
 
 use ethnum::I256;
 
-use crate::domain::{Factor, Figure, div_half_even};
+use crate::domain::{Factor, Figure, div_half_even, div_half_even_small};
 
 /// An exact figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,11 @@ impl Amount {
     /// Rounded half to even at 8 decimals.
     #[must_use]
     pub fn figure(self) -> Figure {
+        if let Self::Over(numerator, denominator) = self
+            && let Some(units) = numerator.checked_mul(100_000_000).and_then(|scaled| div_half_even_small(scaled, denominator))
+        {
+            return Figure::Units(units);
+        }
         let (numerator, denominator) = match self {
             Self::Unknown => return Figure::Unknown,
             Self::Infinite => return Figure::Infinite,
