@@ -63,6 +63,9 @@ impl Observer for Metered {
         self.records[place(source.topic)].increment(1);
         self.evaluation.record(nanos as f64 / 1e9);
         self.at = at;
+        if effects.prices_dropped > 0 {
+            counter!(names::PRICES_DROPPED).increment(effects.prices_dropped);
+        }
         if effects.outputs.is_empty() {
             return;
         }

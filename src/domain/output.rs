@@ -22,6 +22,8 @@ pub struct Effects {
     pub reasons: Vec<Reason>,
     /// The orders that cancels refer to.
     pub order_ids: Vec<ClientOrderId>,
+    /// How many prices were of symbols that are not defined, and dropped.
+    pub prices_dropped: u64,
 }
 
 impl Effects {
@@ -30,6 +32,7 @@ impl Effects {
         self.outputs.clear();
         self.reasons.clear();
         self.order_ids.clear();
+        self.prices_dropped = 0;
     }
 
     /// The reasons of one decision.

@@ -124,7 +124,7 @@ impl Gate {
             Event::Corrected(correction) => self.on_correction(correction, turn),
             Event::Trade(trade) => self.on_trade(trade, turn),
             Event::Quote(quote) => self.on_quote(quote, turn),
-            Event::Bar(bar) => self.on_bar(bar),
+            Event::Bar(bar) => self.on_bar(bar, turn),
             Event::Control(event) => self.on_control(event, turn),
             Event::Refused(refused) => match record.source.topic {
                 InputTopic::Intents => self.on_refused_intent(refused, turn),

@@ -15,7 +15,7 @@ const EXTREMES_KEPT: usize = 1024;
 impl Gate {
     /// A trade of the market.
     pub(super) fn on_trade(&mut self, trade: &Trade, turn: &mut Turn<'_>) {
-        let Some(symbol) = self.priced(&trade.symbol) else { return };
+        let Some(symbol) = self.priced(&trade.symbol, turn) else { return };
         let time = time_of(trade.ts, turn.at);
         self.shared.symbols[symbol as usize].mark.on_trade(trade.price, time);
         self.on_mark(symbol, turn);
@@ -23,15 +23,15 @@ impl Gate {
 
     /// A quote of the market.
     pub(super) fn on_quote(&mut self, quote: &Quote, turn: &mut Turn<'_>) {
-        let Some(symbol) = self.priced(&quote.symbol) else { return };
+        let Some(symbol) = self.priced(&quote.symbol, turn) else { return };
         let time = time_of(quote.ts, turn.at);
         self.shared.symbols[symbol as usize].mark.on_quote(quote.bid, quote.ask, time);
         self.on_mark(symbol, turn);
     }
 
     /// A bar of history: it never moves a mark.
-    pub(super) fn on_bar(&mut self, bar: &Bar) {
-        let Some(symbol) = self.priced(&bar.symbol) else { return };
+    pub(super) fn on_bar(&mut self, bar: &Bar, turn: &mut Turn<'_>) {
+        let Some(symbol) = self.priced(&bar.symbol, turn) else { return };
         let bound = self.shared.bars_kept();
         self.shared.symbols[symbol as usize].bars_changed += 1;
         let series = &mut self.shared.symbols[symbol as usize].bars;
@@ -45,11 +45,11 @@ impl Gate {
     }
 
     /// The place of a symbol that is defined; a price of another is counted and dropped.
-    fn priced(&mut self, symbol: &Symbol) -> Option<SymbolIx> {
+    fn priced(&self, symbol: &Symbol, turn: &mut Turn<'_>) -> Option<SymbolIx> {
         let known = self.index.symbol(symbol, &self.shared.symbols);
         let defined = known.filter(|symbol| self.shared.symbols[*symbol as usize].instrument.is_some());
         if defined.is_none() {
-            self.shared.unknown_prices += 1;
+            turn.out.prices_dropped += 1;
         }
         defined
     }

@@ -91,8 +91,6 @@ pub struct Shared {
     /// Operators' states that flatten: the place of each, and an account that is not flat yet.
     pub(crate) flattening: Vec<(u32, AccountIx)>,
     pub(crate) rolls: Vec<Roll>,
-    /// Prices of symbols that are not defined, which were dropped.
-    pub(crate) unknown_prices: u64,
 }
 
 impl Shared {
@@ -112,7 +110,6 @@ impl Shared {
             scopes: Vec::new(),
             flattening: Vec::new(),
             rolls: Vec::new(),
-            unknown_prices: 0,
         }
     }
 
