@@ -18,6 +18,8 @@ pub enum Amount {
     Over(i128, i128),
     /// The same, where that does not fit.
     OverWide(I256, I256),
+    /// `(a x b) / (c x d)`, not multiplied yet: most limits are far, and their lengths tell that.
+    Products([i128; 4]),
 }
 
 impl Amount {
@@ -27,25 +29,41 @@ impl Amount {
         Self::Over(numerator, denominator)
     }
 
-    /// `(a x b) / (c x d)`, wide where it must be.
+    /// `(a x b) / (c x d)`.
     #[must_use]
-    pub fn of_products((a, b): (i128, i128), (c, d): (i128, i128)) -> Self {
+    pub const fn of_products((a, b): (i128, i128), (c, d): (i128, i128)) -> Self {
+        Self::Products([a, b, c, d])
+    }
+
+    /// The same amount, multiplied out: wide where it must be.
+    fn multiplied(self) -> Self {
+        let Self::Products([a, b, c, d]) = self else { return self };
         match (a.checked_mul(b), c.checked_mul(d)) {
             (Some(numerator), Some(denominator)) => Self::Over(numerator, denominator),
             (_, _) => Self::OverWide(I256::from(a) * I256::from(b), I256::from(c) * I256::from(d)),
         }
     }
 
+    /// Whether it is surely below a quarter: the product of numbers of m and n bits has m + n bits, or one less.
+    fn is_far_below_one(self) -> bool {
+        let Self::Products(factors) = self else { return false };
+        if factors.iter().any(|factor| *factor < 0) {
+            return false;
+        }
+        let [a, b, c, d] = factors.map(|factor| 128 - factor.leading_zeros());
+        c > 0 && d > 0 && a + b + 4 <= c + d
+    }
+
     /// Rounded half to even at 8 decimals.
     #[must_use]
     pub fn figure(self) -> Figure {
-        if let Self::Over(numerator, denominator) = self
+        if let Self::Over(numerator, denominator) = self.multiplied()
             && let Some(units) = numerator.checked_mul(100_000_000).and_then(|scaled| div_half_even_small(scaled, denominator))
         {
             return Figure::Units(units);
         }
-        let (numerator, denominator) = match self {
-            Self::Unknown => return Figure::Unknown,
+        let (numerator, denominator) = match self.multiplied() {
+            Self::Unknown | Self::Products(_) => return Figure::Unknown,
             Self::Infinite => return Figure::Infinite,
             Self::Over(numerator, denominator) => (I256::from(numerator), I256::from(denominator)),
             Self::OverWide(numerator, denominator) => (numerator, denominator),
@@ -125,8 +143,11 @@ impl Measure {
     /// Whether the utilisation is `level` or more.
     #[must_use]
     pub fn reaches(&self, level: Level) -> bool {
-        match self.utilization {
-            Amount::Unknown => false,
+        if level.0 > Level::FULL.0 >> 2 && self.utilization.is_far_below_one() {
+            return false;
+        }
+        match self.utilization.multiplied() {
+            Amount::Unknown | Amount::Products(_) => false,
             Amount::Infinite => true,
             Amount::Over(numerator, 0) => numerator > 0,
             Amount::Over(numerator, _) if numerator <= 0 => level.0 <= 0,
@@ -139,8 +160,11 @@ impl Measure {
     }
 
     fn exceeds(&self) -> bool {
-        match self.utilization {
-            Amount::Unknown => false,
+        if self.utilization.is_far_below_one() {
+            return false;
+        }
+        match self.utilization.multiplied() {
+            Amount::Unknown | Amount::Products(_) => false,
             Amount::Infinite => true,
             Amount::Over(numerator, denominator) => numerator > denominator,
             Amount::OverWide(numerator, denominator) => numerator > denominator,
@@ -210,6 +234,26 @@ mod tests {
             for denominator in [next().max(1), close, close + 1, numerator] {
                 let exact = reaches_exactly(I256::from(numerator), I256::from(denominator), level);
                 assert_eq!(used(numerator, denominator).reaches(level), exact, "{numerator}/{denominator} {level:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_far_is_judged_as_if_it_were_multiplied_out() {
+        let sizes = [0, 1, 2, 7, 8, 9, 1 << 40, (1 << 62) + 3, i128::MAX >> 3];
+        for a in sizes {
+            for b in sizes {
+                for c in sizes {
+                    for d in [1, 3, 100, 1 << 50] {
+                        let lazy = used(0, 1);
+                        let lazy = Measure { utilization: Amount::of_products((a, b), (c, d)), ..lazy };
+                        let eager = Measure { utilization: lazy.utilization.multiplied(), ..lazy };
+                        assert_eq!(lazy.breaches(), eager.breaches(), "{a}x{b}/{c}x{d}");
+                        for level in [Level(300_000_000_000), Level::CLEAR, Level::FULL] {
+                            assert_eq!(lazy.reaches(level), eager.reaches(level), "{a}x{b}/{c}x{d} {level:?}");
+                        }
+                    }
+                }
             }
         }
     }
