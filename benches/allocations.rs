@@ -23,7 +23,7 @@ use table::Table;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Rounds that are not counted, and those that are.
-const WARM_UP: usize = 200;
+const WARM_UP: usize = 1_000;
 const COUNTED: usize = 200;
 const BATCH: usize = 100;
 
