@@ -170,7 +170,7 @@ impl Gate {
         for ix in self.shared.symbols[symbol as usize].holders.clone() {
             self.accounts[ix as usize].due = true;
             turn.touch(ix);
-            turn.moved.push((ix, symbol));
+            turn.moved.push((ix, symbol, true));
         }
         Ok(())
     }

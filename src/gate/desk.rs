@@ -155,7 +155,7 @@ impl Desk<'_, '_> {
         self.account.due = true;
         self.turn.touch(self.ix);
         if let Subject::Symbol(symbol) = episode.subject {
-            self.turn.moved.push((self.ix, symbol));
+            self.turn.moved.push((self.ix, symbol, true));
         }
     }
 

@@ -147,7 +147,7 @@ impl Gate {
             account.orders.release(&mut account.positions[place], slot);
             account.due = true;
             turn.touch(ix);
-            turn.moved.push((ix, symbol));
+            turn.moved.push((ix, symbol, false));
         }
         let mut desk = Desk { shared: &self.shared, account, ix, turn };
         desk.report_command(report, works);
@@ -327,7 +327,7 @@ impl Desk<'_, '_> {
             position.opened_price = opened.unwrap_or(position.opened_price);
             position.opened_index = marks;
         }
-        self.turn.moved.push((self.ix, symbol));
+        self.turn.moved.push((self.ix, symbol, true));
         self.turn.touch(self.ix);
         if !turned {
             return;

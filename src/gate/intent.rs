@@ -274,7 +274,7 @@ impl Gate {
         if let Some(symbol) = entry.symbol.filter(|_| entry.verdict != Verdict::Block) {
             account.place_or_new(symbol);
             account.due = true;
-            turn.moved.push((ix, symbol));
+            turn.moved.push((ix, symbol, false));
         }
         let uses_id = !turn.out.reasons[reasons.clone()].iter().any(|reason| reason.code == ReasonCode::ValueOutOfRange);
         if uses_id {

@@ -54,7 +54,7 @@ pub struct Gate {
     reached: Vec<(AccountIx, u32)>,
     spare: Vec<AccountIx>,
     changed: Vec<AccountIx>,
-    stale: Vec<(AccountIx, SymbolIx)>,
+    stale: Vec<(AccountIx, SymbolIx, bool)>,
 }
 
 impl Gate {
@@ -162,10 +162,12 @@ impl Gate {
     }
 
     /// Brings holders and triggers up to date with positions that changed.
-    fn settle(&mut self, stale: &mut Vec<(AccountIx, SymbolIx)>) {
-        for (ix, symbol) in stale.drain(..) {
+    fn settle(&mut self, stale: &mut Vec<(AccountIx, SymbolIx, bool)>) {
+        for (ix, symbol, retold) in stale.drain(..) {
             self.hold(ix, symbol);
-            self.watch(ix, symbol);
+            if retold {
+                self.watch(ix, symbol);
+            }
         }
     }
 

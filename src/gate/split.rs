@@ -68,7 +68,7 @@ impl Gate {
                 scale(account, symbol, ratio);
                 account.due = true;
                 turn.touch(ix);
-                turn.moved.push((ix, symbol));
+                turn.moved.push((ix, symbol, true));
             }
         }
         Ok(())

@@ -18,8 +18,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) source: Source,
     /// Accounts that changed.
     pub(crate) touched: &'a mut Vec<AccountIx>,
-    /// Positions whose stops must be told anew.
-    pub(crate) moved: &'a mut Vec<(AccountIx, SymbolIx)>,
+    /// Positions that changed, and whether their stops must be told anew.
+    pub(crate) moved: &'a mut Vec<(AccountIx, SymbolIx, bool)>,
     pub(crate) commands: u32,
     notifications: u32,
 }
@@ -28,7 +28,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn new(
         out: &'a mut Effects,
         touched: &'a mut Vec<AccountIx>,
-        moved: &'a mut Vec<(AccountIx, SymbolIx)>,
+        moved: &'a mut Vec<(AccountIx, SymbolIx, bool)>,
         place: (u32, u64, Millis),
         source: Source,
     ) -> Self {

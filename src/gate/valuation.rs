@@ -190,7 +190,7 @@ impl Desk<'_, '_> {
         if let Some(measure) = self.measure_stop(state, symbol) {
             self.judge_standing(rule, Subject::Symbol(symbol), &measure);
         }
-        self.turn.moved.push((self.ix, symbol));
+        self.turn.moved.push((self.ix, symbol, true));
     }
 
     /// What a stop or target measures on a position that it covers.
