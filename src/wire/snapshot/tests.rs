@@ -194,7 +194,6 @@ fn the_sum_over_accounts_depends_on_places_and_not_on_order() {
 /// The fold's structs are what a snapshot's bytes are made of. When this fails, either a field changed by accident, or `VERSION`
 /// has to go up, the old structs stay as a decoding step, and a new file pins the new version.
 #[test]
-#[ignore = "pinned when the fold's structs are final: ORDERGATE_BLESS=1 cargo test --lib wire::snapshot -- --include-ignored"]
 fn the_bytes_of_a_sample_are_pinned_to_the_version() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/wire/snapshot/pinned-{VERSION}.txt"));
     let gate = sample();
