@@ -223,8 +223,7 @@ impl Gate {
         self.drop_of_rule(place, true, turn);
         self.shared.rules[place as usize] = None;
         self.rules_changed();
-        for (symbol, state) in self.shared.symbols.iter_mut().enumerate() {
-            let _ = symbol;
+        for state in &mut self.shared.symbols {
             for ix in &state.holders {
                 state.triggers.unwatch(*ix, place);
             }
