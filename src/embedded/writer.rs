@@ -116,10 +116,16 @@ impl Writer {
                     told.push(Told::Append { done, placed, count });
                     inserted
                 }
+                Job::Entry { session, ticket, .. } | Job::Output { session, ticket, .. } if self.failed_session == Some(session) => {
+                    // Only the session is over: what others write in the same batch lands.
+                    let error = LogError::Io { detail: "an append before this one failed".into() };
+                    told.push(Told::Shard { session, event: LogEvent::Failed { ticket, error } });
+                    Ok(())
+                }
                 Job::Entry { session, ticket, entry } => {
                     let offset = self.next(Topic::Ledger);
                     told.push(Told::Shard { session, event: LogEvent::Appended { ticket, offset } });
-                    self.insert_of_shard(session, &result, |c| insert_output(c, Topic::Ledger, offset, now, None, &entry, None))
+                    self.insert_of_shard(&result, |c| insert_output(c, Topic::Ledger, offset, now, None, &entry, None))
                 }
                 Job::Output { session, ticket, output } => {
                     let topic = Topic::Output(output.topic);
@@ -127,7 +133,7 @@ impl Writer {
                     told.push(Told::Shard { session, event: LogEvent::Published { ticket, topic: output.topic, offset } });
                     let tag = Some(output.tag);
                     let (key, payload) = (output.key.as_deref(), output.payload.as_slice());
-                    self.insert_of_shard(session, &result, |c| insert_output(c, topic, offset, now, key, payload, tag))
+                    self.insert_of_shard(&result, |c| insert_output(c, topic, offset, now, key, payload, tag))
                 }
                 Job::Close => Ok(()),
             };
@@ -149,13 +155,9 @@ impl Writer {
 
     fn insert_of_shard(
         &self,
-        session: u64,
         so_far: &Result<(), LogError>,
         insert: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), LogError> {
-        if self.failed_session == Some(session) {
-            return Err(LogError::Io { detail: "an append before this one failed".into() });
-        }
         if so_far.is_err() {
             return Ok(());
         }
@@ -216,7 +218,10 @@ impl Writer {
                 }
                 Told::Shard { session, event } => {
                     self.failed_session = Some(session);
-                    let (LogEvent::Appended { ticket, .. } | LogEvent::Published { ticket, .. }) = event else { continue };
+                    let (LogEvent::Appended { ticket, .. } | LogEvent::Published { ticket, .. } | LogEvent::Failed { ticket, .. }) = event
+                    else {
+                        continue;
+                    };
                     self.signal(Signal::Event { session, event: LogEvent::Failed { ticket, error: error.clone() } });
                 }
             }
