@@ -262,6 +262,10 @@ pub trait ShardLog {
     /// The log cannot be asked.
     fn end(&mut self, topic: ShardTopic) -> Result<u64, LogError>;
 
+    /// The end of a partition as far as this log has seen it lately, told without asking anyone;
+    /// `None` when it has seen nothing of it. Good for what is shown, never for what is decided.
+    fn seen_end(&mut self, topic: ShardTopic) -> Option<u64>;
+
     /// Forgets everything in flight: no acknowledgement of it will be delivered any more, though it
     /// may still land.
     fn abandon(&mut self);
