@@ -58,10 +58,21 @@ impl Cluster {
         topic.name_in(&self.inner.options.names)
     }
 
-    /// The cluster's id.
-    #[must_use]
-    pub fn id(&self) -> Option<String> {
-        self.inner.admin.client().fetch_cluster_id(self.patience())
+    /// The id of the cluster of each broker that is named and answers.
+    ///
+    /// # Errors
+    /// None answers, or the settings are refused.
+    pub fn ids(&self) -> Result<Vec<(String, String)>, LogError> {
+        let mut ids = Vec::new();
+        for broker in self.options().brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty()) {
+            let alone = KafkaOptions { brokers: broker.to_owned(), ..self.options().clone() };
+            let asked = Self::new(alone)?;
+            match asked.inner.admin.client().fetch_cluster_id(asked.patience()) {
+                Some(id) => ids.push((broker.to_owned(), id)),
+                None => tracing::warn!(broker, "the broker does not answer"),
+            }
+        }
+        if ids.is_empty() { Err(LogError::Busy { detail: format!("no broker of {} answers", self.options().brokers) }) } else { Ok(ids) }
     }
 
     /// The number of partitions of a topic; 0 where there is no such topic.
@@ -137,7 +148,7 @@ pub(super) fn offset(offset: i64) -> u64 {
 /// Whether a topic or a partition is not there.
 pub(super) fn is_absent(code: rdkafka::types::RDKafkaErrorCode) -> bool {
     use rdkafka::types::RDKafkaErrorCode as C;
-    matches!(code, C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition | C::UnknownTopicId | C::InconsistentTopicId)
+    matches!(code, C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition | C::UnknownTopicId)
 }
 
 /// Asks a consumer to keep nothing assigned.

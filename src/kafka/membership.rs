@@ -177,8 +177,7 @@ impl ConsumerContext for Member {
 }
 
 fn shards(partitions: &TopicPartitionList) -> Vec<u32> {
-    let mut shards: Vec<u32> =
-        partitions.elements().iter().filter_map(|element| u32::try_from(element.partition()).ok()).collect();
+    let mut shards: Vec<u32> = partitions.elements().iter().filter_map(|element| u32::try_from(element.partition()).ok()).collect();
     shards.sort_unstable();
     shards
 }
