@@ -3,6 +3,9 @@
 #[path = "support/kafka/mod.rs"]
 mod kafka;
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use kafka::Home;
 use kafka::client::{NewRecord, Topic};
 use kafka::cluster::Cluster;
@@ -45,7 +48,7 @@ fn a_frozen_broker_answers_nobody_until_it_is_thawed() {
     cluster.freeze(0);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| produce(&cluster, "t", &values(0, 10)));
-        std::thread::sleep(std::time::Duration::from_millis(700));
+        std::thread::sleep(Duration::from_millis(700));
         assert!(!writer.is_finished(), "a frozen broker acknowledged");
         cluster.thaw(0);
         assert_eq!(writer.join().unwrap().len(), 10);
@@ -71,4 +74,22 @@ fn of_three_brokers_any_one_may_die() {
         cluster.wait();
     }
     assert_eq!(read(&cluster, "t"), expected);
+}
+
+#[test]
+fn a_broker_ends_with_the_process_it_was_started_for() {
+    let Some(home) = Home::find() else { return };
+    let mut cluster = Cluster::single(&home);
+    cluster.kill(0);
+    let mut owner = Command::new("sleep").arg("100").spawn().unwrap();
+    cluster.start_node_for(0, owner.id());
+    cluster.wait();
+    // Killed and not reaped: a zombie is gone too.
+    owner.kill().unwrap();
+    let begun = Instant::now();
+    while !cluster.has_ended(0) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it lives on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    owner.wait().unwrap();
 }

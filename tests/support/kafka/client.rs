@@ -57,9 +57,12 @@ pub struct Record {
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
+/// Partition and offset.
+type Position = (i32, i64);
+
 /// Where each record landed, by its place in the call.
 #[derive(Clone, Default)]
-struct Landed(Arc<Mutex<Vec<Option<(i32, i64)>>>>);
+struct Landed(Arc<Mutex<Vec<Option<Position>>>>);
 
 impl ClientContext for Landed {}
 
@@ -126,12 +129,12 @@ impl Cluster {
     }
 
     /// Produces records, waits for all acknowledgements, and gives (partition, offset) of each.
-    pub fn produce(&self, topic: &str, records: &[NewRecord<'_>]) -> Vec<(i32, i64)> {
+    pub fn produce(&self, topic: &str, records: &[NewRecord<'_>]) -> Vec<Position> {
         self.produce_with(topic, records, &[])
     }
 
     /// The same with settings of the producer.
-    pub fn produce_with(&self, topic: &str, records: &[NewRecord<'_>], settings: &[(&str, &str)]) -> Vec<(i32, i64)> {
+    pub fn produce_with(&self, topic: &str, records: &[NewRecord<'_>], settings: &[(&str, &str)]) -> Vec<Position> {
         let landed = Landed(Arc::new(Mutex::new(vec![None; records.len()])));
         let mut config = self.client();
         config.set("enable.idempotence", "true").set("linger.ms", "1");

@@ -97,11 +97,16 @@ impl Cluster {
 
     /// Starts a node that does not run, and does not wait. Nodes count from 0; Kafka's ids from 1.
     pub fn start_node(&mut self, node: usize) {
+        self.start_node_for(node, std::process::id());
+    }
+
+    /// Starts a node that ends with another process than this one.
+    pub fn start_node_for(&mut self, node: usize, owner: u32) {
         assert!(self.nodes[node].is_none(), "node {node} runs");
         let ports: Vec<String> = self.ports.iter().map(|(broker, controller)| format!("{}:{}", broker.number, controller.number)).collect();
         let mut command = Command::new(source("broker.sh"));
         command.arg("run").arg(self.dir(node)).args([ports.join(","), self.nodes.len().to_string(), (node + 1).to_string()]);
-        command.env("HOME_", self.home.path()).env("OWNER", std::process::id().to_string());
+        command.env("HOME_", self.home.path()).env("OWNER", owner.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         self.nodes[node] = Some(command.spawn().unwrap());
     }
@@ -122,6 +127,11 @@ impl Cluster {
             assert!(begun.elapsed() < READY_WITHIN, "node {node} does not stop");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether a node that was started has ended by itself.
+    pub fn has_ended(&mut self, node: usize) -> bool {
+        self.nodes[node].as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
     }
 
     /// SIGSTOP: connections stay and nothing answers.

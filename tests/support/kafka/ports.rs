@@ -20,7 +20,7 @@ pub struct Port {
 /// Reserves a free port. `ORDERGATE_TEST_PORTS=31000-31999` bounds the choice.
 pub fn reserve() -> Port {
     let (first, count) = range();
-    let start = u16::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() / 1_000 % u32::from(count)).unwrap();
+    let start = u16::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros() % u32::from(count)).unwrap();
     let found = (0..count).map(|step| first + (start + step) % count).find_map(try_reserve);
     found.expect("a free port")
 }
