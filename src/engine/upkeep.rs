@@ -272,8 +272,8 @@ impl<L: ShardLog> Shard<L> {
             status.committed_seq = status.seq;
         }
         for &(topic, partition) in &self.layout.inputs {
-            // An end that cannot be asked for now is told by the next poll.
-            let Ok(end) = self.log.end(ShardTopic::Input { topic, partition }) else { continue };
+            // The lag of a partition whose end was not seen yet is not listed.
+            let Some(end) = self.log.seen_end(ShardTopic::Input { topic, partition }) else { continue };
             status.lag.push((topic, partition, end.saturating_sub(replica.fold.next_of(topic, partition))));
         }
         status
