@@ -168,7 +168,7 @@ impl<L: ShardLog> Shard<L> {
         if !self.may_sequence() {
             return batch;
         }
-        let mut bytes = 0;
+        let (router, mut bytes) = (self.router(), 0);
         while let Some(record) = self.inbox.front() {
             let size = record.payload.len().min(frame::PAYLOAD_BYTES_KEPT)
                 + record.key.as_ref().map_or(0, Vec::len).min(frame::KEY_BYTES_KEPT)
@@ -178,8 +178,7 @@ impl<L: ShardLog> Shard<L> {
             }
             bytes += size;
             if let Some(record) = self.inbox.pop_front() {
-                let misrouted = self.is_misrouted(&record);
-                batch.push(Decoded::of(record, misrouted));
+                batch.push(Decoded::live(record, &router));
             }
         }
         batch

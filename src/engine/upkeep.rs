@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use crate::domain::InputTopic;
-use crate::log::{InputRecord, ShardLog, ShardTopic};
+use crate::log::{ShardLog, ShardTopic};
 use crate::wire::frame::Frame;
 
 use super::handle::{self, Phase, Request, Status};
 use super::options::Planted;
 use super::replica::FoldError;
+use super::routing::Router;
 use super::shard::{Shard, Stage, Stopping};
 use super::snapshots::Offer;
 use super::trouble::Trouble;
@@ -48,14 +48,9 @@ impl<L: ShardLog> Shard<L> {
         due && replica.fold.gate().accounts().len() <= self.options.state_hash_accounts_max
     }
 
-    /// Whether a record stands in another partition than its key says. Only `orders.*` are spread.
-    pub(super) fn is_misrouted(&self, record: &InputRecord) -> bool {
-        match record.source.topic {
-            InputTopic::Intents | InputTopic::Executions => {
-                self.options.partitioner.misrouted(record.key.as_deref(), record.source.partition, self.layout.shards)
-            }
-            InputTopic::Prices | InputTopic::Control => false,
-        }
+    /// Where this shard stands among the others.
+    pub(super) const fn router(&self) -> Router {
+        Router { partitioner: self.options.partitioner, shard: self.layout.shard, shards: self.layout.shards }
     }
 
     /// With nothing in flight: a snapshot when it is due, the end when that is asked for.

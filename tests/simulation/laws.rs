@@ -4,6 +4,7 @@ use ordergate::domain::{Millis, Source};
 use ordergate::engine::{Decoded, Fold, Loaded, Standing, state_hash};
 use ordergate::gate::{Account, Gate};
 use ordergate::log::InputRecord;
+use ordergate::wire::frame::Routing;
 
 use crate::flow;
 use crate::random::Random;
@@ -22,7 +23,7 @@ fn records(seed: u64, count: usize) -> Vec<(InputRecord, Millis)> {
 }
 
 fn apply(fold: &mut Fold, record: &(InputRecord, Millis)) {
-    fold.apply(Decoded::of(record.0.clone(), false), record.1, &mut Vec::new());
+    fold.apply(Decoded::of(record.0.clone(), Routing::Here), record.1, &mut Vec::new());
 }
 
 fn copy(fold: &Fold, accounts: &[Account]) -> Fold {
