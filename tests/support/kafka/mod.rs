@@ -9,6 +9,7 @@
 mod auditor;
 pub mod client;
 pub mod cluster;
+mod gate;
 mod java;
 mod ports;
 
