@@ -90,8 +90,8 @@ impl OnKafka {
         let cluster = cluster(config)?;
         one_cluster(&cluster, dir)?;
         fits(&cluster, config)?;
-        let topics = Arc::new(KafkaTopics::new(&cluster)?);
-        let verdicts = Arc::new(DecisionWatch::start(&cluster)?);
+        let topics = Arc::new(patiently(|| KafkaTopics::new(&cluster))?);
+        let verdicts = Arc::new(patiently(|| DecisionWatch::start(&cluster))?);
         Ok(Self { cluster, topics, verdicts, _lock: lock })
     }
 }
