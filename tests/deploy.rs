@@ -33,8 +33,7 @@ const TO_COME: &[&str] = &[
 ];
 
 /// What the metrics_process crate exports.
-const OF_THE_PROCESS: &[&str] =
-    &["process_cpu_seconds_total", "process_max_fds", "process_open_fds", "process_resident_memory_bytes"];
+const OF_THE_PROCESS: &[&str] = &["process_cpu_seconds_total", "process_max_fds", "process_open_fds", "process_resident_memory_bytes"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -90,7 +89,8 @@ fn what_the_compose_file_refers_to_exists() {
     let volumes = object(&compose["volumes"]);
     for (name, service) in services {
         let depends = &service["depends_on"];
-        let needed = depends.as_object().map_or_else(|| list(depends).iter().map(word).collect(), |map| map.keys().map(String::as_str).collect());
+        let needed =
+            depends.as_object().map_or_else(|| list(depends).iter().map(word).collect(), |map| map.keys().map(String::as_str).collect());
         let needed: Vec<&str> = needed;
         for other in needed.into_iter().chain(service["network_mode"].as_str().and_then(|mode| mode.strip_prefix("service:"))) {
             assert!(services.contains_key(other), "{name} needs the service {other}");
@@ -124,7 +124,8 @@ fn each_gate_has_a_door_a_name_and_a_place_of_its_own() {
     let services = object(&compose["services"]);
     let scraped = text("deploy/prometheus/prometheus.yml");
     let mut own = BTreeSet::new();
-    let gates: Vec<&str> = services.keys().map(String::as_str).filter(|name| name.starts_with("gate-") && !name.ends_with("-door")).collect();
+    let gates: Vec<&str> =
+        services.keys().map(String::as_str).filter(|name| name.starts_with("gate-") && !name.ends_with("-door")).collect();
     assert_eq!(gates.len(), 2);
     for name in gates {
         let gate = &services[name];
@@ -133,7 +134,10 @@ fn each_gate_has_a_door_a_name_and_a_place_of_its_own() {
         assert_eq!(gate["command"], json!(["run", "--config", "/etc/ordergate/kafka.toml"]));
         assert_eq!(services[&format!("{name}-door")]["networks"]["default"]["aliases"], json!([name]));
         assert!(scraped.contains(&format!("\"{name}:9465\"")), "{name} is not scraped");
-        assert!(own.insert(list(&gate["volumes"]).iter().map(word).find(|mount| !mount.starts_with('.')).unwrap()), "{name} shares its volume");
+        assert!(
+            own.insert(list(&gate["volumes"]).iter().map(word).find(|mount| !mount.starts_with('.')).unwrap()),
+            "{name} shares its volume"
+        );
         let grace: u64 = word(&gate["stop_grace_period"]).trim_end_matches('s').parse().unwrap();
         assert!(grace > 2 * 10, "{name}: longer than shutdown.drain_timeout_ms, with time for the snapshot");
         assert_eq!(gate["healthcheck"]["test"][0], "CMD");
@@ -188,7 +192,8 @@ fn alerts() -> BTreeMap<String, Value> {
 fn queries() -> Vec<(String, String)> {
     let dashboard = dashboard();
     let of = |target: &Value, title: &Value| (word(title).to_owned(), word(&target["expr"]).to_owned());
-    let panels = list(&dashboard["panels"]).iter().flat_map(|panel| list(&panel["targets"]).iter().map(|target| of(target, &panel["title"])));
+    let panels =
+        list(&dashboard["panels"]).iter().flat_map(|panel| list(&panel["targets"]).iter().map(|target| of(target, &panel["title"])));
     let annotations = list(&dashboard["annotations"]["list"]).iter().map(|it| of(it, &it["name"]));
     panels.chain(annotations).collect()
 }
@@ -196,7 +201,9 @@ fn queries() -> Vec<(String, String)> {
 #[test]
 fn rules_and_panels_ask_for_series_that_exist() {
     let series = series();
-    let of_rules = rules().into_iter().map(|rule| (rule["alert"].as_str().or(rule["record"].as_str()).unwrap().to_owned(), word(&rule["expr"]).to_owned()));
+    let of_rules = rules()
+        .into_iter()
+        .map(|rule| (rule["alert"].as_str().or(rule["record"].as_str()).unwrap().to_owned(), word(&rule["expr"]).to_owned()));
     let asked: Vec<(String, String)> = of_rules.chain(queries()).collect();
     assert!(asked.len() > 80, "only {} expressions found", asked.len());
     for (place, expression) in asked {
@@ -211,7 +218,11 @@ fn rules_and_panels_ask_for_series_that_exist() {
 
 #[test]
 fn every_metric_is_looked_at_by_a_panel_or_a_rule() {
-    let all: String = queries().into_iter().map(|(_, query)| query + "\n").chain(rules().iter().map(|rule| word(&rule["expr"]).to_owned() + "\n")).collect();
+    let all: String = queries()
+        .into_iter()
+        .map(|(_, query)| query + "\n")
+        .chain(rules().iter().map(|rule| word(&rule["expr"]).to_owned() + "\n"))
+        .collect();
     for metric in METRICS {
         assert!(all.contains(metric.name), "nobody looks at {}", metric.name);
     }
@@ -220,7 +231,8 @@ fn every_metric_is_looked_at_by_a_panel_or_a_rule() {
 #[test]
 fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
     let runbook = text("docs/RUNBOOK.md");
-    let sections: BTreeSet<String> = runbook.lines().filter_map(|line| line.strip_prefix("### Ordergate")).map(|rest| format!("Ordergate{rest}")).collect();
+    let sections: BTreeSet<String> =
+        runbook.lines().filter_map(|line| line.strip_prefix("### Ordergate")).map(|rest| format!("Ordergate{rest}")).collect();
     let alerts = alerts();
     assert!(alerts.len() > 20);
     for (name, alert) in &alerts {
