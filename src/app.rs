@@ -4,8 +4,10 @@
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
+mod log_side;
 mod moments;
 mod observer;
+mod shards;
 mod signals;
 mod utilization;
 
@@ -21,30 +23,35 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Face, Limits, serve};
 use crate::cli::{Exit, Failure, OrExit};
-use crate::config::{self, Config};
-use crate::embedded::{EmbeddedLog, EmbeddedOptions, Timestamps};
-use crate::engine::{self, Claimant, Handle, NoSnapshots, Partitioner, Service, SnapshotStore};
+use crate::config::{Config, LogKind};
+use crate::engine::{self, Claimant, Handle, NoSnapshots, Service, SnapshotStore, Status};
+use crate::kafka::{Assignment, Cluster, KafkaShardLog, Membership};
 use crate::market::calendar::tzdb_version;
 use crate::snapshot::{self, SledSnapshots};
 use crate::telemetry::{self, Recorder};
-use crate::wire::TopicNames;
 
+use log_side::LogSide;
 use moments::Moments;
 use observer::{Metered, show_status};
+use shards::{Keeper, Plan, Shards, Start};
+
+pub use log_side::{cluster, kafka_options, names_of, partitioner};
 pub use signals::run_until_stopped;
 
-/// The embedded log has one shard.
-const SHARD: u32 = 0;
 /// How often it is looked whether the log acknowledges.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long tasks that were cut off may take to notice it.
 const RUNTIME_END: Duration = Duration::from_secs(1);
+/// What a frame needs beside its records: marks, hashes, lengths.
+const FRAME_OVERHEAD_BYTES: usize = 48 * 1024;
 
 /// A daemon that runs.
 pub struct Daemon {
     runtime: Runtime,
-    log: EmbeddedLog,
-    service: Service,
+    log: LogSide,
+    shards: Arc<Shards>,
+    keeper: Keeper,
+    membership: Option<Membership>,
     servers: Vec<JoinHandle<()>>,
     limits: watch::Sender<Arc<Limits>>,
     stop: watch::Sender<bool>,
@@ -58,44 +65,39 @@ impl Daemon {
     /// Starts a daemon in `runtime`: it listens when this comes back, and may not be ready yet.
     ///
     /// # Errors
-    /// The data directory or a port cannot be had.
+    /// The data directory, the log or a port cannot be had.
     pub fn start(runtime: Runtime, config: &Config, recorder: Recorder) -> Result<Self, Failure> {
-        let log = EmbeddedLog::open(log_options(config))?;
-        match Self::start_on(runtime, config, recorder, log.clone()) {
-            Ok(daemon) => Ok(daemon),
-            Err(failure) => {
-                log.close();
-                Err(failure)
-            }
-        }
-    }
-
-    fn start_on(runtime: Runtime, config: &Config, recorder: Recorder, log: EmbeddedLog) -> Result<Self, Failure> {
         let http = listen(&runtime, config.http.bind)?;
         let metrics = config.metrics.enabled.then(|| listen(&runtime, config.metrics.bind)).transpose()?;
-        let moments = Arc::new(Moments::new());
-        let observer = Box::new(Metered::new(SHARD, moments.clone()));
-        let service = engine::spawn(log.shard_log(), snapshots(config)?, observer, engine_options(config))
-            .or_exit(Exit::Io, || "cannot start the shard's thread".to_owned())?;
+        let log = LogSide::open(config)?;
+        let (shards, keeper) = Shards::new(plan(&log, config))?;
         let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
         let (stop, stop_seen) = watch::channel(false);
-        let shards: Arc<[Handle]> = Arc::from([service.handle.clone()]);
-        let face = Face::new(Arc::new(log.clone()), shards, names_of(config), limits_seen.clone(), stop_seen.clone());
+        let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
+        let face = face.routed(partitioner(config), config.shard.count, log.verdicts());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let mut servers = vec![runtime.spawn(serve(http.0, face.clone().router(http_at), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
-            let router = face.metrics_router(scrape(recorder.clone(), service.handle.clone(), moments), at);
+            let router = face.metrics_router(scrape(recorder.clone(), shards.clone()), at);
             servers.push(runtime.spawn(serve(listener, router, limits_seen, stop_seen)));
         }
-        runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds, service.handle.clone()));
-        runtime.spawn(watch_commits(service.handle.clone(), Duration::from_millis(config.log.commit_stall_timeout_ms)));
-        Ok(Self { runtime, log, service, servers, limits, stop, http: http_at, metrics: metrics_at })
+        runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds, shards.clone()));
+        runtime.spawn(watch_commits(shards.clone(), Duration::from_millis(config.log.commit_stall_timeout_ms)));
+        let membership = match membership(&log, &shards) {
+            Ok(membership) => membership,
+            Err(failure) => {
+                let _ = keeper.end();
+                log.close();
+                return Err(failure);
+            }
+        };
+        Ok(Self { runtime, log, shards, keeper, membership, servers, limits, stop, http: http_at, metrics: metrics_at })
     }
 
-    /// The shard, to ask.
+    /// What the first shard says of itself.
     #[must_use]
-    pub fn shard(&self) -> &Handle {
-        &self.service.handle
+    pub fn status(&self) -> Status {
+        self.shards.running().first().map(|(shard, _)| shard.status()).unwrap_or_default()
     }
 
     /// Takes over what may change while the daemon runs.
@@ -117,14 +119,70 @@ impl Daemon {
                 }
             }
         });
-        let ended_well = self.service.stop();
+        let ended_well = self.keeper.end();
+        if let Some(membership) = self.membership {
+            membership.leave();
+        }
         self.log.close();
         self.runtime.shutdown_timeout(RUNTIME_END);
         if ended_well {
             tracing::info!("stopped");
             return Ok(());
         }
-        Err(Failure::new(Exit::Log, "the shard's thread panicked; restart, and run `ordergate verify`"))
+        Err(Failure::new(Exit::Log, "a shard's thread panicked; restart, and run `ordergate verify`"))
+    }
+}
+
+/// How the shards of this log are run.
+fn plan(log: &LogSide, config: &Config) -> Plan {
+    let (count, standby) = match log {
+        LogSide::Embedded(_) => (1, false),
+        LogSide::Kafka(_) => (config.shard.count, config.kafka.standby > 0),
+    };
+    let hand_over_max = Duration::from_millis(config.shutdown.drain_timeout_ms);
+    Plan { start: start(log, config), count, standby, hand_over_max }
+}
+
+fn start(log: &LogSide, config: &Config) -> Start {
+    let config = config.clone();
+    match log {
+        LogSide::Embedded(log) => {
+            let log = log.clone();
+            Box::new(move |shard, _, moments| spawn(log.shard_log(), shard, moments, &config, engine_options(&config)))
+        }
+        LogSide::Kafka(on) => {
+            let cluster: Cluster = on.cluster.clone();
+            Box::new(move |shard, own, moments| {
+                let options = engine::Options { own, reclaim: false, ..engine_options(&config) };
+                spawn(KafkaShardLog::new(&cluster, shard)?, shard, moments, &config, options)
+            })
+        }
+    }
+}
+
+fn spawn<L: crate::log::ShardLog + Send + 'static>(
+    log: L,
+    shard: u32,
+    moments: Arc<Moments>,
+    config: &Config,
+    options: engine::Options,
+) -> Result<Service, Failure> {
+    let observer = Box::new(Metered::new(shard, moments));
+    let spawned = engine::spawn(log, snapshots(config, shard)?, observer, options);
+    spawned.or_exit(Exit::Io, || "cannot start the shard's thread".to_owned())
+}
+
+/// The group says which shards are ours; the embedded log's one always is.
+fn membership(log: &LogSide, shards: &Arc<Shards>) -> Result<Option<Membership>, Failure> {
+    match log {
+        LogSide::Embedded(_) => {
+            shards.assigned(&[0]);
+            Ok(None)
+        }
+        LogSide::Kafka(on) => {
+            let joined = Membership::join(&on.cluster, shards.clone());
+            Ok(Some(joined.map_err(|error| Failure::new(Exit::Log, error.to_string()))?))
+        }
     }
 }
 
@@ -137,53 +195,55 @@ fn listen(runtime: &Runtime, at: SocketAddr) -> Result<(TcpListener, SocketAddr)
     bound.or_exit(Exit::Io, || format!("cannot listen on {at}"))
 }
 
-/// The metrics, with the gauges that follow from the shard's status brought up to date.
-fn scrape(recorder: Recorder, shard: Handle, moments: Arc<Moments>) -> crate::api::Scrape {
+/// The metrics, with the gauges that follow from the shards' status brought up to date.
+fn scrape(recorder: Recorder, shards: Arc<Shards>) -> crate::api::Scrape {
     Arc::new(move || {
-        show_status(&shard, &moments);
+        for (shard, moments) in shards.running() {
+            show_status(&shard, &moments);
+        }
         recorder.render()
     })
 }
 
 /// Histograms gather measurements until someone folds them.
-async fn upkeep(recorder: Recorder, every_seconds: u64, shard: Handle) {
+async fn upkeep(recorder: Recorder, every_seconds: u64, shards: Arc<Shards>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(every_seconds));
     loop {
         ticks.tick().await;
         recorder.run_upkeep();
-        let counted = tokio::time::timeout(Duration::from_secs(1), shard.query(|gate| gate.accounts().len())).await;
-        if let Ok(Ok(accounts)) = counted {
-            gauge!(telemetry::ACCOUNTS).set(accounts as f64);
+        let mut accounts = 0;
+        for (shard, _) in shards.running() {
+            let counted = tokio::time::timeout(Duration::from_secs(1), shard.query(|gate| gate.accounts().len())).await;
+            accounts += counted.ok().and_then(Result::ok).unwrap_or(0);
         }
+        gauge!(telemetry::ACCOUNTS).set(accounts as f64);
     }
 }
 
 /// Tells when a frame waits too long for its acknowledgement; nothing is decided meanwhile.
-async fn watch_commits(shard: Handle, patience: Duration) {
+async fn watch_commits(shards: Arc<Shards>, patience: Duration) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
-    let mut stalled = false;
+    let mut stalled: Vec<u32> = Vec::new();
     loop {
         ticks.tick().await;
-        let waited = Duration::from_millis(shard.status().waiting_ms);
-        if waited >= patience && !stalled {
+        let late = |shard: &Handle| Some(shard.status()).filter(|status| Duration::from_millis(status.waiting_ms) >= patience);
+        let now: Vec<_> = shards.running().iter().filter_map(|(shard, _)| late(shard)).collect();
+        for status in now.iter().filter(|status| !stalled.contains(&status.shard)) {
+            let (shard, waited_ms) = (status.shard, status.waiting_ms);
             counter!(telemetry::COMMIT_STALLS).increment(1);
-            tracing::error!(
-                code = "COMMIT_STALLED",
-                waited_ms = shard.status().waiting_ms,
-                "the log does not acknowledge; look at its disk"
-            );
+            tracing::error!(code = "COMMIT_STALLED", shard, waited_ms, "the log does not acknowledge; look at its disk or its brokers");
         }
-        stalled = waited >= patience;
+        stalled = now.iter().map(|status| status.shard).collect();
     }
 }
 
-fn snapshots(config: &Config) -> Result<Box<dyn SnapshotStore>, Failure> {
+fn snapshots(config: &Config, shard: u32) -> Result<Box<dyn SnapshotStore>, Failure> {
     if !config.snapshot.enabled {
         return Ok(Box::new(NoSnapshots));
     }
     let options = snapshot::Options {
         dir: config.snapshot_dir(),
-        shard: SHARD,
+        shard,
         cache_bytes: config.snapshot.cache_bytes,
         broken_kept_max: config.snapshot.broken_kept_max,
     };
@@ -191,31 +251,20 @@ fn snapshots(config: &Config) -> Result<Box<dyn SnapshotStore>, Failure> {
     Ok(Box::new(store))
 }
 
-fn log_options(config: &Config) -> EmbeddedOptions {
-    EmbeddedOptions {
-        timestamps: match config.log.timestamps {
-            config::Timestamps::Append => Timestamps::LogAppendTime,
-            config::Timestamps::Producer => Timestamps::Producer,
-        },
-        busy_timeout_ms: config.log.busy_timeout_ms,
-        ..EmbeddedOptions::new(&config.data_dir)
-    }
-}
-
 fn engine_options(config: &Config) -> engine::Options {
     engine::Options {
         claimant: Claimant {
-            owner: format!("embedded-{}", std::process::id()),
+            owner: match config.log.kind {
+                LogKind::Embedded => format!("embedded-{}", std::process::id()),
+                LogKind::Kafka => format!("{}-{}", config.kafka.instance, std::process::id()),
+            },
             tzdb_version: tzdb_version().to_owned(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        partitioner: match config.shard.partitioner {
-            config::Partitioner::Murmur2 => Partitioner::Murmur2,
-            config::Partitioner::Crc32 => Partitioner::Crc32,
-        },
+        partitioner: partitioner(config),
         frames_in_flight_max: config.frame.in_flight_max,
         frame_records_max: config.frame.records_max,
-        frame_bytes_max: config.frame.bytes_max,
+        frame_bytes_max: config.frame.bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES),
         snapshot_every: Duration::from_secs(config.snapshot.every_seconds),
         snapshot_records: config.snapshot.every_records,
         drain_max: Duration::from_millis(config.shutdown.drain_timeout_ms),
@@ -241,20 +290,5 @@ fn limits_of(config: &Config) -> Limits {
         commit_stall: Duration::from_millis(config.log.commit_stall_timeout_ms),
         allowed_hosts: http.allowed_hosts.clone(),
         ..Limits::default()
-    }
-}
-
-fn names_of(config: &Config) -> TopicNames {
-    let topics = config.topics.clone();
-    TopicNames {
-        intents: topics.intents,
-        executions: topics.executions,
-        prices: topics.prices,
-        control: topics.control,
-        ledger: topics.ledger,
-        decisions: topics.decisions,
-        commands: topics.commands,
-        notifications: topics.notifications,
-        dead_letter: topics.dead_letter,
     }
 }

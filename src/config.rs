@@ -48,6 +48,7 @@ section! {
     Config {
         data_dir: PathBuf,
         log: LogOptions,
+        kafka: KafkaOptions,
         topics: TopicOptions,
         shard: ShardOptions,
         frame: FrameOptions,
@@ -64,7 +65,22 @@ section! {
 }
 choice! {
     /// Which implementation of the log.
-    LogKind { Embedded, }
+    LogKind { Embedded, Kafka, }
+}
+section! {
+    /// The cluster, when the log is Kafka.
+    KafkaOptions {
+        brokers: String,
+        group: String,
+        instance: String,
+        standby: u32,
+        session_timeout_ms: u64,
+        request_timeout_ms: u64,
+        force_unsafe: bool,
+        token_file: PathBuf,
+        properties: BTreeMap<String, String>,
+        secret_files: BTreeMap<String, PathBuf>,
+    }
 }
 choice! {
     /// Whose time a record has.
@@ -310,7 +326,7 @@ fn flatten(prefix: &str, table: &toml::Table, each: &mut impl FnMut(String, &tom
     for (name, value) in table {
         let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         match value {
-            toml::Value::Table(inner) => flatten(&name, inner, each),
+            toml::Value::Table(inner) if keys::key(&name).is_none() => flatten(&name, inner, each),
             leaf => each(name, leaf),
         }
     }

@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod engine;
 pub mod gate;
 pub mod generate;
+pub mod kafka;
 pub mod log;
 pub mod market;
 pub mod risk;

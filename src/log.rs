@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{InputTopic, Millis, Source};
 
+use crate::wire::TopicNames;
+
 pub use crate::wire::OutputTopic;
 
 /// Every topic.
@@ -57,6 +59,23 @@ impl Topic {
             Self::Directory => "gate.directory",
             Self::Audit => "gate.audit",
         }
+    }
+
+    /// Its name where this gate runs.
+    #[must_use]
+    pub fn name_in(self, names: &TopicNames) -> &str {
+        match self {
+            Self::Input(topic) => names.input(topic),
+            Self::Ledger => &names.ledger,
+            Self::Output(topic) => names.output(topic),
+            Self::Directory | Self::Audit => self.name(),
+        }
+    }
+
+    /// The topic of a name where this gate runs.
+    #[must_use]
+    pub fn find_in(names: &TopicNames, name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name_in(names) == name)
     }
 
     /// The topic of a default name.
@@ -243,6 +262,10 @@ pub trait ShardLog {
     /// The log cannot be asked.
     fn end(&mut self, topic: ShardTopic) -> Result<u64, LogError>;
 
+    /// The end of a partition as far as this log has seen it lately, told without asking anyone;
+    /// `None` when it has seen nothing of it. Good for what is shown, never for what is decided.
+    fn seen_end(&mut self, topic: ShardTopic) -> Option<u64>;
+
     /// Forgets everything in flight: no acknowledgement of it will be delivered any more, though it
     /// may still land.
     fn abandon(&mut self);
@@ -308,11 +331,32 @@ pub trait Topics: Send + Sync {
     /// The log cannot be asked.
     fn extents(&self) -> Result<Vec<Extent>, LogError>;
 
+    /// Where one partition begins and ends.
+    ///
+    /// # Errors
+    /// The log cannot be asked, or has no such partition.
+    fn extent(&self, topic: Topic, partition: u32) -> Result<Extent, LogError> {
+        let found = self.extents()?.into_iter().find(|extent| (extent.topic, extent.partition) == (topic, partition));
+        found.ok_or(LogError::NoSuchPartition { topic, partition })
+    }
+
     /// Changes after every commit: wait for it, then read.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 
     /// Why the log takes nothing at the moment, if so.
     fn refusing(&self) -> Option<LogError>;
+}
+
+/// The decisions of a log that several instances decide on, whoever decided.
+pub trait Verdicts: Send + Sync {
+    /// Somebody is about to append an intent: decisions are kept from now on, until this is dropped.
+    fn expect(&self) -> Box<dyn Expected>;
+}
+
+/// An intent that is being appended, or waits for its decision.
+pub trait Expected: Send + Sync {
+    /// The decision on the intent at this place, as it stands in its topic, when it comes or at once.
+    fn of(&self, source: Source) -> tokio::sync::oneshot::Receiver<Vec<u8>>;
 }
 
 /// What can be wrong with a log. [`LogError::code`] names it, [`LogError::advice`] says what to do.

@@ -17,12 +17,10 @@ pub async fn get(State(face): State<Face>, Path(account): Path<String>, uri: Uri
     Query::read(uri.query(), &[])?;
     let unknown = || Problem::new(ApiCode::UnknownAccount, "the account was never opened").field("account");
     let account = AccountId::parse(account.as_bytes()).ok_or_else(unknown)?;
-    for shard in face.shards.iter() {
-        if let Some(book) = book(shard, account).await? {
-            return Ok(json_bytes(book));
-        }
-    }
-    Err(unknown())
+    let shard = face.partitioner.partition(account.as_bytes(), face.shards);
+    let elsewhere = || Problem::new(ApiCode::NotReady, format!("shard {shard} holds the account, and is on another instance"));
+    let handle = face.gates.shard(shard).ok_or_else(elsewhere)?;
+    book(&handle, account).await?.map(json_bytes).ok_or_else(unknown)
 }
 
 /// The account's book, if the shard has it, as it was between two records; everything in it is committed.

@@ -48,7 +48,8 @@ impl Face {
     /// Why nothing is decided now: the fold's reasons, the log's, and ours.
     pub(super) fn not_ready(&self) -> Vec<String> {
         let patience = self.limits().commit_stall;
-        let mut reasons: Vec<String> = self.shards.iter().filter_map(|shard| why_not(&shard.status(), patience)).collect();
+        let mut reasons = self.gates.not_ready();
+        reasons.extend(self.gates.here().iter().filter_map(|shard| why_not(&shard.status(), patience)));
         if let Some(error) = self.topics.refusing() {
             reasons.push(format!("{}: {error}; {}", error.code(), error.advice()));
         }

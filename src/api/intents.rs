@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
 use super::health::json_bytes;
@@ -17,6 +18,7 @@ use super::problem::{ApiCode, Problem};
 use super::query::Query;
 use super::{Face, body, guard};
 use crate::domain::{AccountId, ClientOrderId, Event, InputTopic, Source};
+use crate::engine::Answer;
 use crate::log::{NewRecord, OutputTopic, Placed, Topic};
 use crate::wire;
 
@@ -69,23 +71,47 @@ fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
         | Event::Trade(_)
         | Event::Quote(_)
         | Event::Bar(_)
-        | Event::Control(_) => {
+        | Event::Control(_)
+        | Event::Elsewhere => {
             Err(Problem::new(ApiCode::NotAnIntent, "send an order_intent, an order_amend or an order_cancel").field("event"))
         }
     }
 }
 
 async fn decide(face: &Face, record: NewRecord) -> Result<Vec<u8>, Problem> {
+    // Before the append: the decision may come before we know where the intent stands.
+    let expected = face.verdicts.as_ref().map(|verdicts| verdicts.expect());
     let placed = face.append(vec![record]).await?;
     let source = placed.first().and_then(source_of).ok_or_else(|| Problem::new(ApiCode::Internal, "the log named no place"))?;
-    let shard = usize::try_from(source.partition).ok().and_then(|partition| face.shards.get(partition));
-    let shard = shard.ok_or_else(|| Problem::new(ApiCode::Internal, "no shard reads this partition"))?;
-    let told = shard.answer(source).await;
-    let told = told
-        .map_err(|_| Problem::new(ApiCode::NotReady, "the intent is in the log and will be decided later: ask again with the same id"))?;
-    let decision = told.outputs.iter().find(|output| output.topic == OutputTopic::Decisions);
+    match (face.gates.shard(source.partition), expected) {
+        (Some(shard), None) => told(shard.answer(source).await),
+        (None, None) => Err(Problem::new(ApiCode::Internal, "no shard reads this partition")),
+        (None, Some(expected)) => heard(expected.of(source).await),
+        (Some(shard), Some(expected)) => {
+            let (answer, decision) = (shard.answer(source), expected.of(source));
+            tokio::pin!(decision);
+            tokio::select! {
+                // A shard that is not ours any more does not know; whoever owns it says so in the topic.
+                Ok(answer) = answer => told(Ok(answer)),
+                decision = &mut decision => heard(decision),
+            }
+        }
+    }
+}
+
+fn told(answer: Result<Answer, RecvError>) -> Result<Vec<u8>, Problem> {
+    let answer = answer.map_err(|_| later())?;
+    let decision = answer.outputs.iter().find(|output| output.topic == OutputTopic::Decisions);
     let none = || Problem::new(ApiCode::NoDecision, "the record was applied without a decision; see gate.dead-letter");
     decision.map(|decision| decision.payload.clone()).ok_or_else(none)
+}
+
+fn heard(decision: Result<Vec<u8>, RecvError>) -> Result<Vec<u8>, Problem> {
+    decision.map_err(|_| later())
+}
+
+fn later() -> Problem {
+    Problem::new(ApiCode::NotReady, "the intent is in the log and will be decided later: ask again with the same id")
 }
 
 fn source_of(placed: &Placed) -> Option<Source> {

@@ -11,7 +11,6 @@ mod health;
 mod intents;
 mod limits;
 mod measure;
-mod names;
 mod problem;
 mod query;
 mod records;
@@ -26,8 +25,8 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
-use crate::engine::Handle;
-use crate::log::Topics;
+use crate::engine::{Handle, Partitioner};
+use crate::log::{Topics, Verdicts};
 use crate::wire::TopicNames;
 
 pub use health::Scrape;
@@ -37,11 +36,29 @@ pub use serve::{serve, stopped};
 
 use limits::Gauge;
 
+/// The shards of this process.
+pub trait Gates: Send + Sync {
+    /// A shard that runs here, whether it decides or follows.
+    fn shard(&self, shard: u32) -> Option<Handle>;
+
+    /// Those that should decide here.
+    fn here(&self) -> Vec<Handle>;
+
+    /// All that run here.
+    fn all(&self) -> Vec<Handle>;
+
+    /// Why nothing is decided here, beside what the shards say of themselves.
+    fn not_ready(&self) -> Vec<String>;
+}
+
 /// What every request sees.
 #[derive(Clone)]
 pub struct Face {
     topics: Arc<dyn Topics>,
-    shards: Arc<[Handle]>,
+    gates: Arc<dyn Gates>,
+    partitioner: Partitioner,
+    shards: u32,
+    verdicts: Option<Arc<dyn Verdicts>>,
     names: Arc<TopicNames>,
     limits: watch::Receiver<Arc<Limits>>,
     stop: watch::Receiver<bool>,
@@ -50,16 +67,33 @@ pub struct Face {
 }
 
 impl Face {
-    /// The face of a log and its live shards, in the order of their numbers. `limits` may change; `stop` ends the streams that follow.
+    /// The face of a log of one shard. `limits` may change; `stop` ends the streams that follow.
     #[must_use]
     pub fn new(
         topics: Arc<dyn Topics>,
-        shards: Arc<[Handle]>,
+        gates: Arc<dyn Gates>,
         names: TopicNames,
         limits: watch::Receiver<Arc<Limits>>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { topics, shards, names: Arc::new(names), limits, stop, bodies: Gauge::default(), streams: Gauge::default() }
+        Self {
+            topics,
+            gates,
+            partitioner: Partitioner::default(),
+            shards: 1,
+            verdicts: None,
+            names: Arc::new(names),
+            limits,
+            stop,
+            bodies: Gauge::default(),
+            streams: Gauge::default(),
+        }
+    }
+
+    /// The face of a log of several shards, some of which other instances own.
+    #[must_use]
+    pub fn routed(self, partitioner: Partitioner, shards: u32, verdicts: Option<Arc<dyn Verdicts>>) -> Self {
+        Self { partitioner, shards, verdicts, ..self }
     }
 
     fn limits(&self) -> Arc<Limits> {

@@ -16,7 +16,7 @@ use super::health::json_answer;
 use super::limits::Limits;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
-use super::{Face, body, guard, names};
+use super::{Face, body, guard};
 use crate::log::{LogError, NewRecord, Placed, Topic};
 use crate::wire::{self, TopicNames};
 
@@ -95,7 +95,7 @@ fn read_batch(bytes: &[u8], limits: &Limits, names: &TopicNames) -> Result<Vec<N
 
 fn read_record(line: &[u8], topics: &TopicNames) -> Result<NewRecord, Problem> {
     let line = wire::parse_line(line).map_err(|error| Problem::new(ApiCode::LineInvalid, error.to_string()))?;
-    let topic = names::topic_of(topics, &line.topic).filter(|topic| matches!(topic, Topic::Input(_)));
+    let topic = Topic::find_in(topics, &line.topic).filter(|topic| matches!(topic, Topic::Input(_)));
     let Some(topic) = topic else {
         return Err(Problem::new(ApiCode::TopicNotInput, format!("{} is no input topic", line.topic)).field("topic"));
     };
@@ -107,11 +107,8 @@ fn read_record(line: &[u8], topics: &TopicNames) -> Result<NewRecord, Problem> {
 fn positions<'a>(placed: &[Placed], topics: &'a TopicNames) -> BTreeMap<&'a str, BTreeMap<u32, (u64, u64)>> {
     let mut positions: BTreeMap<&str, BTreeMap<u32, (u64, u64)>> = BTreeMap::new();
     for place in placed {
-        let range = positions
-            .entry(names::name_of(topics, place.topic))
-            .or_default()
-            .entry(place.partition)
-            .or_insert((place.offset, place.offset));
+        let range =
+            positions.entry(place.topic.name_in(topics)).or_default().entry(place.partition).or_insert((place.offset, place.offset));
         *range = (range.0.min(place.offset), range.1.max(place.offset));
     }
     positions

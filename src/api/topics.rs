@@ -17,13 +17,13 @@ use futures_util::stream;
 use metrics::gauge;
 use tokio::sync::watch;
 
+use super::Face;
 use super::limits::Share;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
 use super::records::log_problem;
 use super::serve::stopped;
-use super::{Face, names};
-use crate::log::{Extent, StoredRecord, Topic};
+use crate::log::{Extent, LogError, StoredRecord, Topic};
 use crate::telemetry::HTTP_STREAMS;
 use crate::wire;
 
@@ -33,7 +33,7 @@ const CHUNK_RECORDS: usize = 512;
 /// `GET /api/v1/topics/{topic}/records`
 pub async fn get(State(face): State<Face>, Path(topic): Path<String>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["partition", "from", "limit", "follow"])?;
-    let topic = names::topic_of(&face.names, &topic).ok_or_else(|| unknown_topic(&face, &topic))?;
+    let topic = Topic::find_in(&face.names, &topic).ok_or_else(|| unknown_topic(&face, &topic))?;
     let partition = query.number("partition", 0, u32::MAX, 0)?;
     let extent = extent(&face, topic, partition).await?;
     let next = first_offset(&query, &extent)?;
@@ -52,7 +52,7 @@ pub async fn get(State(face): State<Face>, Path(topic): Path<String>, uri: Uri) 
 }
 
 fn unknown_topic(face: &Face, name: &str) -> Problem {
-    let known: Vec<&str> = Topic::ALL.iter().map(|topic| names::name_of(&face.names, *topic)).collect();
+    let known: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name_in(&face.names)).collect();
     Problem::new(ApiCode::UnknownTopic, format!("there is no topic {name}; topics: {}", known.join(", ")))
 }
 
@@ -78,11 +78,14 @@ impl Drop for Followed {
 
 async fn extent(face: &Face, topic: Topic, partition: u32) -> Result<Extent, Problem> {
     let topics = face.topics.clone();
-    let extents = tokio::task::spawn_blocking(move || topics.extents()).await;
-    let extents = extents.map_err(|_| Problem::new(ApiCode::Internal, "the log could not be asked"))?;
-    let extents = extents.map_err(|error| log_problem(&error))?;
-    let extent = extents.into_iter().find(|extent| extent.topic == topic && extent.partition == partition);
-    extent.ok_or_else(|| Problem::new(ApiCode::UnknownPartition, format!("{topic} has no partition {partition}")).field("partition"))
+    let extent = tokio::task::spawn_blocking(move || topics.extent(topic, partition)).await;
+    let extent = extent.map_err(|_| Problem::new(ApiCode::Internal, "the log could not be asked"))?;
+    extent.map_err(|error| match error {
+        LogError::NoSuchPartition { .. } => {
+            Problem::new(ApiCode::UnknownPartition, format!("{topic} has no partition {partition}")).field("partition")
+        }
+        error => log_problem(&error),
+    })
 }
 
 fn first_offset(query: &Query, extent: &Extent) -> Result<u64, Problem> {
@@ -163,7 +166,7 @@ impl Reading {
             Topic::Ledger => Cow::Owned(BASE64_STANDARD.encode(&record.payload).into_bytes()),
             Topic::Input(_) | Topic::Output(_) | Topic::Directory | Topic::Audit => Cow::Borrowed(record.payload.as_slice()),
         };
-        let name = names::name_of(&self.face.names, self.topic);
+        let name = self.topic.name_in(&self.face.names);
         wire::write_any_line(lines, name, self.partition, Some(record.offset), record.ts, record.key.as_deref(), &payload);
     }
 }

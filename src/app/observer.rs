@@ -101,8 +101,14 @@ impl Observer for Metered {
             }
         }
         if *phase == Phase::Owning {
-            gauge!(names::RECOVERY_SECONDS, "shard" => self.shard.to_string()).set(self.moments.uptime_seconds());
+            gauge!(names::RECOVERY_SECONDS, "shard" => self.shard.to_string()).set(self.moments.recovery_seconds());
+            counter!(names::TAKEOVERS, "shard" => self.shard.to_string()).increment(1);
         }
+        if *phase == Phase::Claiming {
+            self.moments.claimed();
+        }
+        let refusing = f64::from(u8::from(matches!(phase, Phase::Refusing { .. })));
+        gauge!(names::SHARD_REFUSING, "shard" => self.shard.to_string()).set(refusing);
         let owned = f64::from(u8::from(*phase == Phase::Owning));
         gauge!(names::OWNED, "shard" => self.shard.to_string()).set(owned);
     }
@@ -130,6 +136,7 @@ pub fn show_status(handle: &Handle, moments: &Moments) {
     gauge!(names::LEDGER_SEQUENCE, "shard" => shard()).set(status.committed_seq as f64);
     gauge!(names::LEDGER_TERM, "shard" => shard()).set(status.term as f64);
     gauge!(names::LEDGER_FRAMES, "shard" => shard()).set(status.ledger_next as f64);
+    gauge!(names::VOID_ENTRIES, "shard" => shard()).set(status.void_entries as f64);
     gauge!(names::SNAPSHOT_LAG_RECORDS, "shard" => shard()).set(status.committed_seq.saturating_sub(status.snapshot_seq) as f64);
     gauge!(names::SNAPSHOT_AGE_SECONDS, "shard" => shard()).set(moments.snapshot_age_seconds());
     let behind_seconds = SystemClock::new().wall_ms().saturating_sub(status.at).max(0) as f64 / 1e3;

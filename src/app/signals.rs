@@ -45,7 +45,7 @@ pub fn run_until_stopped(load: &Load<'_>, started: impl FnOnce(&Daemon)) -> Resu
             }
             Event::ShardEnded => {
                 daemon.stop()?;
-                return Err(Failure::new(Exit::Log, "the shard stopped on its own"));
+                return Err(Failure::new(Exit::Log, "a shard stopped on its own"));
             }
         }
     }
@@ -77,7 +77,7 @@ impl Signals {
                 _ = self.interrupt.recv() => return Event::Stop("SIGINT"),
                 _ = self.hang_up.recv() => return Event::Reload,
                 () = tokio::time::sleep(LOOK_EVERY) => {
-                    if daemon.service.is_finished() {
+                    if daemon.shards.is_broken() {
                         return Event::ShardEnded;
                     }
                 }

@@ -116,9 +116,9 @@ fn start(args: &Args, home: &Home) -> Result<Daemon, Failure> {
 
 fn wait_until_ready(daemon: &Daemon) -> Result<(), Failure> {
     let begun = Instant::now();
-    while !daemon.shard().status().is_ready(READY_WAIT) {
+    while !daemon.status().is_ready(READY_WAIT) {
         if begun.elapsed() > READY_WAIT {
-            return Err(Failure::new(Exit::Log, format!("the daemon is not ready: {:?}", daemon.shard().status().phase)));
+            return Err(Failure::new(Exit::Log, format!("the daemon is not ready: {:?}", daemon.status().phase)));
         }
         sleep(Duration::from_millis(10));
     }

@@ -145,7 +145,7 @@ impl Replay {
         }
         let key = line.key.as_deref();
         let event = wire::decode(source.topic, key, &line.payload);
-        let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event };
+        let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event, quiet: false };
         self.effects.clear();
         self.gate.apply(&record, &mut self.effects);
         if !self.effects.outputs.is_empty() {

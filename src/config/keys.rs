@@ -29,6 +29,8 @@ pub enum Fallback {
     Flag(bool),
     /// An empty list.
     Empty,
+    /// An empty table.
+    EmptyTable,
 }
 
 /// What a key may be.
@@ -57,6 +59,14 @@ pub enum Allowed {
     Loopback,
     /// Names of hosts.
     Hosts,
+    /// Any text, empty or not.
+    Text,
+    /// A path, or empty for none.
+    PathOrEmpty,
+    /// Properties of librdkafka and their values, as texts.
+    Properties,
+    /// Properties of librdkafka, each with the file that holds its value.
+    Files,
 }
 
 const MS_MAX: i64 = 3_600_000;
@@ -91,7 +101,12 @@ pub const KEYS: &[Key] = &[
         Allowed::Folder,
         "Where everything is kept: the log, the snapshots, the lock. Relative to the working directory.",
     ),
-    text("log.kind", "embedded", Allowed::Word(&["embedded"]), "The log: one SQLite file in data_dir."),
+    text(
+        "log.kind",
+        "embedded",
+        Allowed::Word(&["embedded", "kafka"]),
+        "The log: one SQLite file in data_dir, or topics of an Apache Kafka cluster.",
+    ),
     text(
         "log.timestamps",
         "append",
@@ -106,6 +121,43 @@ pub const KEYS: &[Key] = &[
         "ms",
         "A frame that is not acknowledged within this stops the shard: it decides nothing that it cannot commit.",
     ),
+    text("kafka.brokers", "127.0.0.1:9092", Allowed::Text, "Brokers to begin with: host:port, comma-separated."),
+    text("kafka.group", "ordergate", Allowed::Topic, "The consumer group that spreads the shards over the instances."),
+    text(
+        "kafka.instance",
+        "gate-1",
+        Allowed::Topic,
+        "This instance's name in the group: the same after every restart, and no other instance's. A restart within session_timeout_ms keeps its shards.",
+    ),
+    whole("kafka.standby", 0, (0, 1), "copies", "1: also fold the shards that others own, to take over without rebuilding. 0: do not."),
+    whole(
+        "kafka.session_timeout_ms",
+        10_000,
+        (1_000, MS_MAX),
+        "ms",
+        "How long the group waits for an instance that is silent before others take its shards.",
+    ),
+    whole("kafka.request_timeout_ms", 5_000, (100, MS_MAX), "ms", "How long one question to the cluster may take."),
+    flag(
+        "kafka.force_unsafe",
+        false,
+        "Run on topics whose settings break a guarantee. For development only: /readyz and the metrics say so.",
+    ),
+    text("kafka.token_file", "", Allowed::PathOrEmpty, "The file with the token (a JWT) for SASL OAUTHBEARER; read again for each token."),
+    Key {
+        name: "kafka.properties",
+        default: Fallback::EmptyTable,
+        allowed: Allowed::Properties,
+        reloads: false,
+        about: "Properties of librdkafka, passed to every client: TLS, SASL, timeouts, sizes.",
+    },
+    Key {
+        name: "kafka.secret_files",
+        default: Fallback::EmptyTable,
+        allowed: Allowed::Files,
+        reloads: false,
+        about: "Properties whose values are secrets, such as sasl.password: each with the file that holds it.",
+    },
     text("topics.intents", "orders.intents", Allowed::Topic, "Orders, amends, cancels, signals."),
     topic("topics.executions", "orders.executions", "What the brokers answer."),
     topic("topics.prices", "market.prices", "Trades, quotes, bars."),
@@ -115,7 +167,13 @@ pub const KEYS: &[Key] = &[
     topic("topics.commands", "gate.commands", "Cancels and closes."),
     topic("topics.notifications", "gate.notifications", "Notifications."),
     topic("topics.dead_letter", "gate.dead-letter", "Records that were refused."),
-    whole("shard.count", 1, (1, 1), "shards", "The number of shards. The embedded log has one."),
+    whole(
+        "shard.count",
+        1,
+        (1, 4_096),
+        "shards",
+        "The number of shards: the partitions of orders.intents. It cannot change later (docs/RUNBOOK.md). The embedded log has one.",
+    ),
     text(
         "shard.partitioner",
         "murmur2",
@@ -174,6 +232,13 @@ pub fn key(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
+/// The table that a dotted name lies in, and the rest of the name: `kafka.properties` and `sasl.mechanism`.
+#[must_use]
+pub fn entry(name: &str) -> Option<(&'static Key, &str)> {
+    let tables = KEYS.iter().filter(|key| matches!(key.default, Fallback::EmptyTable));
+    tables.filter_map(|key| Some((key, name.strip_prefix(key.name)?.strip_prefix('.')?))).find(|(_, rest)| !rest.is_empty())
+}
+
 /// The known name that is nearest to an unknown one, when it is near.
 #[must_use]
 pub fn nearest(name: &str) -> Option<&'static str> {
@@ -211,6 +276,12 @@ impl Allowed {
             Self::Topic => "a topic's name: 1 to 249 of [A-Za-z0-9._-]".to_owned(),
             Self::Loopback => "an address and port of this machine, such as 127.0.0.1:8080, until there is authentication".to_owned(),
             Self::Hosts => "a list of host names".to_owned(),
+            Self::Text => "a text".to_owned(),
+            Self::PathOrEmpty => "a file's path, or empty".to_owned(),
+            Self::Properties => {
+                "a table of librdkafka's properties with texts as values, but none that a guarantee rests on, and no secret".to_owned()
+            }
+            Self::Files => "a table of librdkafka's properties with paths of files as values".to_owned(),
         }
     }
 }
@@ -224,6 +295,7 @@ impl Fallback {
             Self::Text(text) => format!("\"{text}\""),
             Self::Flag(flag) => flag.to_string(),
             Self::Empty => "[]".to_owned(),
+            Self::EmptyTable => "{}".to_owned(),
         }
     }
 }

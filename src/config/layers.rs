@@ -10,7 +10,8 @@ use std::path::Path;
 use config::{File, FileFormat, Value, ValueKind};
 
 use super::keys::{self, Allowed, Fallback, KEYS, Key};
-use super::{Config, ConfigError, Problem};
+use super::{Config, ConfigError, LogKind, Problem};
+use crate::kafka::{Refusal, refusals};
 
 /// A value as it was given.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ impl Layers {
             Fallback::Text(text) => Value::from(text),
             Fallback::Flag(flag) => Value::from(flag),
             Fallback::Empty => Value::from(Vec::<String>::new()),
+            Fallback::EmptyTable => Value::from(config::Map::<String, Value>::new()),
         };
         let values = KEYS.iter().map(|key| (key.name, (default(key), "default".to_owned()))).collect();
         Self { values, refused: BTreeSet::new(), problems: Vec::new() }
@@ -61,7 +63,8 @@ impl Layers {
         for (name, value) in sorted {
             let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
             match value.kind {
-                ValueKind::Table(inner) if keys::key(&name).is_none() && !inner.is_empty() => self.add_table(&name, inner, origin),
+                ValueKind::Table(inner) if !inner.is_empty() => self.add_table(&name, inner, origin),
+                ValueKind::Table(_) if keys::key(&name).is_some_and(|key| matches!(key.default, Fallback::EmptyTable)) => {}
                 _ => self.add(&name, Given::Typed(value), origin),
             }
         }
@@ -73,6 +76,9 @@ impl Layers {
             Given::Typed(value) => show(&value.kind),
             Given::Spelled(text) => format!("\"{text}\""),
         };
+        if let Some((table, entry)) = keys::entry(name) {
+            return self.add_entry(table, entry, given, origin);
+        }
         let Some(key) = keys::key(name) else {
             return self.problem(name, &shown, origin, unknown(name));
         };
@@ -85,6 +91,27 @@ impl Layers {
                 self.refused.insert(key.name);
                 self.problem(name, &shown, origin, format!("{what}; allowed: {}", key.allowed.describe()));
             }
+        }
+    }
+
+    /// Lays one entry of a table over what is there.
+    fn add_entry(&mut self, table: &'static Key, entry: &str, given: Given, origin: &str) {
+        let name = format!("{}.{entry}", table.name);
+        let value = match text(given) {
+            Ok(value) => value,
+            Err(what) => return self.problem(&name, "", origin, format!("{what}; allowed: {}", table.allowed.describe())),
+        };
+        if matches!(table.allowed, Allowed::Properties) {
+            let refused = refusals(&BTreeMap::from([(entry.to_owned(), value.clone())])).pop();
+            if let Some(Refusal { value, why, .. }) = refused {
+                return self.problem(&name, &format!("\"{value}\""), origin, format!("refused: {why}"));
+            }
+        }
+        let (held, from) =
+            self.values.entry(table.name).or_insert_with(|| (Value::from(config::Map::<String, Value>::new()), String::new()));
+        if let ValueKind::Table(entries) = &mut held.kind {
+            entries.insert(entry.to_owned(), Value::from(value));
+            origin.clone_into(from);
         }
     }
 
@@ -113,6 +140,8 @@ impl Layers {
             "http.request_timeout_ms",
             "a decision's wait ends before its request does",
         );
+        let many = config.log.kind == LogKind::Embedded && config.shard.count > 1;
+        self.impossible(many, "shard.count", "log.kind", "the embedded log has one shard");
         let nested = config.snapshot.dir == config.data_dir;
         self.impossible(nested, "snapshot.dir", "data_dir", "snapshots may be deleted at any time, the log never");
         self.same_topics();
@@ -174,7 +203,8 @@ fn accept(key: &Key, given: Given) -> Result<Value, String> {
             if words.contains(&word.as_str()) { Ok(Value::from(word)) } else { Err("unknown word".to_owned()) }
         }
         Allowed::Folder => text(given).and_then(|path| if path.is_empty() { Err("empty".to_owned()) } else { Ok(Value::from(path)) }),
-        Allowed::FolderOrEmpty => text(given).map(Value::from),
+        Allowed::FolderOrEmpty | Allowed::PathOrEmpty | Allowed::Text => text(given).map(Value::from),
+        Allowed::Properties | Allowed::Files => Err("not a table".to_owned()),
         Allowed::Topic => text(given).and_then(topic).map(Value::from),
         Allowed::Loopback => text(given).and_then(loopback).map(Value::from),
     }

@@ -258,7 +258,11 @@ impl Topics for EmbeddedLog {
 }
 
 /// Takes the directory's lock. The kernel gives it back when the process ends, however it ends.
-fn lock_directory(dir: &Path) -> Result<File, LogError> {
+/// Takes a data directory for this process, as long as the file is open.
+///
+/// # Errors
+/// [`LogError::Locked`] when another process has it.
+pub fn lock_directory(dir: &Path) -> Result<File, LogError> {
     let file = File::options().create(true).truncate(false).write(true).open(dir.join("LOCK")).map_err(|e| of_io(&e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -159,6 +159,10 @@ impl ShardLog for EmbeddedShardLog {
         Ok(self.log.end_of(topic_of(topic).0))
     }
 
+    fn seen_end(&mut self, topic: ShardTopic) -> Option<u64> {
+        Some(self.log.end_of(topic_of(topic).0))
+    }
+
     fn abandon(&mut self) {
         self.session += 1;
     }

@@ -130,7 +130,7 @@ impl<'a> Show<'a> {
         }
         books.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
         let Counts { allowed, reduced, blocked, commands } = self.counts;
-        let seq = self.daemon.shard().status().committed_seq;
+        let seq = self.daemon.status().committed_seq;
         let mut text =
             format!("\n  books at seq {seq}   so far {allowed} allowed, {reduced} reduced, {blocked} blocked, {commands} commands\n");
         for (_, account, book) in books.iter().take(ACCOUNTS_SHOWN) {

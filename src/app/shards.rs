@@ -1,0 +1,277 @@
+//! The shards that run in this process: started, handed over and stopped as someone says.
+//!
+//! Invariant: one thread starts and reaps, so a shard never runs twice here; a shard that is taken
+//! away is finished, or has had its time, before that is confirmed. Deliberately absent: any say in
+//! who owns a shard: the ledger has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use metrics::gauge;
+
+use crate::api::Gates;
+use crate::cli::{Exit, Failure, OrExit};
+use crate::engine::{Handle, Phase, Service};
+use crate::kafka::Assignment;
+use crate::telemetry;
+
+use super::moments::Moments;
+
+/// How often it is looked whether what should run runs.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a hand-over looks whether it is done.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(5);
+
+/// Starts a shard; `own` says whether it is to claim.
+pub type Start = Box<dyn Fn(u32, bool, Arc<Moments>) -> Result<Service, Failure> + Send + Sync>;
+
+/// How the shards of an instance are run.
+pub struct Plan {
+    /// Starts one.
+    pub start: Start,
+    /// How many there are in all.
+    pub count: u32,
+    /// Whether those of others are folded too.
+    pub standby: bool,
+    /// How long a hand-over may take.
+    pub hand_over_max: Duration,
+}
+
+/// The shards of this process.
+pub struct Shards {
+    plan: Plan,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    running: BTreeMap<u32, Running>,
+    assigned: BTreeSet<u32>,
+    /// Why some could not be started, the last time.
+    failed: BTreeMap<u32, String>,
+    fenced: bool,
+    /// Whether anybody has said what is ours.
+    told: bool,
+    ending: bool,
+    /// A shard ended though nobody had asked it to.
+    broken: bool,
+}
+
+struct Running {
+    service: Service,
+    moments: Arc<Moments>,
+    stopping: bool,
+}
+
+impl Shards {
+    /// None yet, and the thread that runs them.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn new(plan: Plan) -> Result<(Arc<Self>, Keeper), Failure> {
+        let shards = Arc::new(Self { plan, state: Mutex::default(), changed: Condvar::new() });
+        let kept = shards.clone();
+        let thread = thread::Builder::new().name("shards".into()).spawn(move || kept.keep());
+        let thread = thread.or_exit(Exit::Io, || "cannot start the shards' thread".to_owned())?;
+        Ok((shards.clone(), Keeper { shards, thread }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every shard that runs here, with what it notes.
+    #[must_use]
+    pub fn running(&self) -> Vec<(Handle, Arc<Moments>)> {
+        self.state().running.values().map(|running| (running.service.handle.clone(), running.moments.clone())).collect()
+    }
+
+    /// Whether a shard ended on its own: nothing but a bug does that.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.state().broken
+    }
+
+    fn keep(&self) {
+        let mut state = self.state();
+        loop {
+            state = self.look(state);
+            if state.ending && state.running.is_empty() {
+                return;
+            }
+            let wait = if state.running.values().any(|running| running.stopping) { HAND_OVER_LOOK } else { LOOK_EVERY };
+            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Reaps what has ended, and starts what should run.
+    fn look<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let ended: Vec<u32> = state.running.iter().filter(|(_, running)| running.service.is_finished()).map(|(shard, _)| *shard).collect();
+        for shard in ended {
+            if let Some(running) = state.running.remove(&shard) {
+                state.broken |= !running.stopping;
+                let ended_well = running.service.stop();
+                tracing::info!(shard, ended_well, "the shard has ended");
+                self.changed.notify_all();
+            }
+        }
+        let State { running, assigned, .. } = &mut *state;
+        for (shard, running) in running.iter().filter(|(shard, running)| assigned.contains(shard) && !running.stopping) {
+            // It may have been deposed, or have followed so far; for an owner this says nothing new.
+            let phase = running.service.handle.status().phase;
+            if matches!(phase, Phase::Following | Phase::Waiting { .. }) {
+                tracing::debug!(shard, "the shard should be ours");
+                running.service.handle.own(true);
+            }
+        }
+        self.start_missing(state)
+    }
+
+    fn start_missing<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.ending || state.fenced || state.broken {
+            return state;
+        }
+        for shard in 0..self.plan.count {
+            let own = state.assigned.contains(&shard);
+            if !(own || self.plan.standby) || state.running.contains_key(&shard) {
+                continue;
+            }
+            // Starting asks the log, and nobody should wait for that to read a status.
+            drop(state);
+            let moments = Arc::new(Moments::new());
+            let started = (self.plan.start)(shard, own, moments.clone());
+            state = self.state();
+            match started {
+                Ok(service) => {
+                    state.failed.remove(&shard);
+                    state.running.insert(shard, Running { service, moments, stopping: false });
+                }
+                Err(failure) => {
+                    tracing::warn!(shard, %failure, "the shard cannot be started; it is tried again");
+                    state.failed.insert(shard, failure.to_string());
+                }
+            }
+        }
+        state
+    }
+
+    fn end(&self) {
+        let mut state = self.state();
+        state.ending = true;
+        state.assigned.clear();
+        for running in state.running.values_mut() {
+            running.stopping = true;
+            running.service.handle.stop();
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// The thread that keeps the shards.
+pub struct Keeper {
+    shards: Arc<Shards>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Stops every shard and waits until they have. False when one ended badly.
+    #[must_use]
+    pub fn end(self) -> bool {
+        self.shards.end();
+        self.thread.join().is_ok() && !self.shards.is_broken()
+    }
+}
+
+impl Assignment for Shards {
+    fn assigned(&self, shards: &[u32]) {
+        let mut state = self.state();
+        state.told = true;
+        for shard in shards {
+            state.assigned.insert(*shard);
+            gauge!(telemetry::ASSIGNED, "shard" => shard.to_string()).set(1.0);
+            if let Some(running) = state.running.get(shard).filter(|running| !running.stopping) {
+                running.service.handle.own(true);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn revoked(&self, shards: &[u32], lost: bool) {
+        let mut state = self.state();
+        for shard in shards {
+            state.assigned.remove(shard);
+            gauge!(telemetry::ASSIGNED, "shard" => shard.to_string()).set(0.0);
+            if let Some(running) = state.running.get_mut(shard) {
+                if self.plan.standby {
+                    running.service.handle.own(false);
+                } else {
+                    running.stopping = true;
+                    running.service.handle.stop();
+                }
+            }
+        }
+        self.changed.notify_all();
+        if lost {
+            return;
+        }
+        let deadline = Instant::now() + self.plan.hand_over_max;
+        let busy = |state: &State, shard: &u32| state.running.get(shard).is_some_and(|running| decides(&running.service.handle));
+        while shards.iter().any(|shard| busy(&state, shard)) && Instant::now() < deadline {
+            state = self.changed.wait_timeout(state, HAND_OVER_LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn fenced(&self) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.fenced, true) {
+            tracing::error!(
+                code = "INSTANCE_FENCED",
+                "another instance has this one's name (kafka.instance): nothing is decided here until one of them gets another name and this one is restarted"
+            );
+            state.assigned.clear();
+            for running in state.running.values_mut() {
+                running.stopping = true;
+                running.service.handle.stop();
+            }
+            self.changed.notify_all();
+        }
+    }
+}
+
+fn decides(handle: &Handle) -> bool {
+    matches!(handle.status().phase, Phase::Claiming | Phase::Repairing | Phase::Owning | Phase::Draining)
+}
+
+impl Gates for Shards {
+    fn shard(&self, shard: u32) -> Option<Handle> {
+        self.state().running.get(&shard).map(|running| running.service.handle.clone())
+    }
+
+    fn here(&self) -> Vec<Handle> {
+        let state = self.state();
+        let ours = state.running.iter().filter(|(shard, _)| state.assigned.contains(shard));
+        ours.map(|(_, running)| running.service.handle.clone()).collect()
+    }
+
+    fn all(&self) -> Vec<Handle> {
+        self.running().into_iter().map(|(handle, _)| handle).collect()
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let state = self.state();
+        let mut reasons = Vec::new();
+        if state.fenced {
+            reasons.push("INSTANCE_FENCED: another instance has this one's name (kafka.instance)".to_owned());
+        } else if !state.told {
+            reasons.push("JOINING: the group has not said which shards are ours".to_owned());
+        }
+        for shard in state.assigned.iter().filter(|shard| !state.running.contains_key(shard)) {
+            let why = state.failed.get(shard).map_or("it is being started", String::as_str);
+            reasons.push(format!("STARTING: shard {shard}: {why}"));
+        }
+        reasons
+    }
+}

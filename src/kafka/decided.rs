@@ -1,0 +1,164 @@
+//! Decisions as they appear in `gate.decisions`, whoever makes them.
+//!
+//! Invariant: only what is in the topic is told. It listens while somebody waits: a decision that
+//! comes before its intent's place is known is kept until then. Bounded: the oldest are forgotten.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use crate::domain::{InputTopic, Source};
+use crate::log::{Expected, LogError, OutputTopic, Topic, Verdicts};
+
+use super::client::Context;
+use super::cluster::Cluster;
+use super::error::log_error;
+use super::settings::Role;
+
+const POLL: Duration = Duration::from_millis(100);
+/// Decisions that are kept for those who do not know their intent's place yet.
+const KEPT_MAX: usize = 65_536;
+
+/// A listener to `gate.decisions`.
+#[derive(Clone)]
+pub struct DecisionWatch {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// How many requests are under way.
+    active: usize,
+    waiting: HashMap<(u32, u64), Vec<oneshot::Sender<Vec<u8>>>>,
+    kept: HashMap<(u32, u64), Vec<u8>>,
+    order: VecDeque<(u32, u64)>,
+}
+
+/// What is read of a decision.
+#[derive(Deserialize)]
+struct Decision {
+    source: Place,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    partition: u32,
+    offset: u64,
+}
+
+impl DecisionWatch {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The cluster cannot be asked, or the settings are refused.
+    pub fn start(cluster: &Cluster) -> Result<Self, LogError> {
+        let consumer = cluster.consumer(Role::Tail, cluster.context(), &[Topic::Output(OutputTopic::Decisions)])?;
+        let topic = Topic::Output(OutputTopic::Decisions);
+        let mut wanted = TopicPartitionList::new();
+        let doing = |error| log_error(&error, "listening to the decisions");
+        for partition in 0..cluster.partitions(topic)? {
+            let at = cluster.extent(topic, partition)?.next;
+            let (number, at) = (i32::try_from(partition).unwrap_or(i32::MAX), i64::try_from(at).unwrap_or(i64::MAX));
+            wanted.add_partition_offset(cluster.name(topic), number, Offset::Offset(at)).map_err(doing)?;
+        }
+        consumer.assign(&wanted).map_err(doing)?;
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let listened = Arc::downgrade(&shared);
+        let listen = move || listen(&consumer, &listened);
+        let spawned = thread::Builder::new().name("kafka-decisions".into()).spawn(listen);
+        spawned.map_err(|error| LogError::Io { detail: error.to_string() })?;
+        Ok(Self { shared })
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn listen(consumer: &BaseConsumer<Context>, shared: &std::sync::Weak<Mutex<Shared>>) {
+    loop {
+        let polled = consumer.poll(POLL);
+        let Some(shared) = shared.upgrade() else { return };
+        match polled {
+            Some(Ok(message)) => {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.hear(message.payload().unwrap_or_default());
+            }
+            Some(Err(error)) => tracing::debug!(%error, "listening to the decisions"),
+            None => {}
+        }
+    }
+}
+
+impl Shared {
+    fn hear(&mut self, payload: &[u8]) {
+        if self.active == 0 {
+            return;
+        }
+        let Ok(decision) = serde_json::from_slice::<Decision>(payload) else { return };
+        let place = (decision.source.partition, decision.source.offset);
+        for waiting in self.waiting.remove(&place).unwrap_or_default() {
+            // Nobody may be waiting any more.
+            let _ = waiting.send(payload.to_vec());
+        }
+        if self.order.len() >= KEPT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.kept.remove(&oldest);
+        }
+        if self.kept.insert(place, payload.to_vec()).is_none() {
+            self.order.push_back(place);
+        }
+    }
+
+    fn end_one(&mut self) {
+        self.active -= 1;
+        self.waiting.retain(|_, waiting| {
+            waiting.retain(|waiting| !waiting.is_closed());
+            !waiting.is_empty()
+        });
+        if self.active == 0 {
+            *self = Self::default();
+        }
+    }
+}
+
+impl Verdicts for DecisionWatch {
+    fn expect(&self) -> Box<dyn Expected> {
+        self.shared().active += 1;
+        Box::new(One { watch: self.clone() })
+    }
+}
+
+/// One request under way.
+struct One {
+    watch: DecisionWatch,
+}
+
+impl Expected for One {
+    fn of(&self, source: Source) -> oneshot::Receiver<Vec<u8>> {
+        let (told, decision) = oneshot::channel();
+        let mut shared = self.watch.shared();
+        if source.topic == InputTopic::Intents {
+            let place = (source.partition, source.offset);
+            match shared.kept.get(&place) {
+                Some(payload) => drop(told.send(payload.clone())),
+                None => shared.waiting.entry(place).or_default().push(told),
+            }
+        }
+        decision
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.watch.shared().end_one();
+    }
+}

@@ -1,0 +1,235 @@
+//! Where a shard's clients leave what happened, and the shard picks it up: one place to wait at.
+//!
+//! Invariant: bounded. Inputs wait in the client, and there in the broker, when the shard does not
+//! take them; acknowledgements are as many as the shard asked for. What belongs to an abandoned
+//! session is dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::statistics::{Partition, Statistics};
+
+use crate::log::{InputRecord, LogError, LogEvent};
+
+use super::client::Listener;
+
+/// With more than this waiting, nothing more is taken from the client.
+const INPUTS_MAX: usize = 8_192;
+/// The same in bytes.
+const INPUT_BYTES_MAX: usize = 8 << 20;
+/// A record's share beside its key and value.
+const RECORD_BYTES: usize = 128;
+
+/// A shard's inbox.
+#[derive(Default)]
+pub(super) struct Inbox {
+    post: Mutex<Post>,
+    news: Condvar,
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct Post {
+    session: u64,
+    /// Which run of the input consumer is listened to.
+    run: u64,
+    inputs: VecDeque<InputRecord>,
+    input_bytes: usize,
+    events: VecDeque<LogEvent>,
+    lost: Option<LogError>,
+    woken: bool,
+    /// The ends of input partitions as the consumer saw them lately.
+    ends: HashMap<(String, i32), u64>,
+}
+
+impl Inbox {
+    fn post(&self) -> MutexGuard<'_, Post> {
+        // Plain values: a holder that panicked leaves nothing half done that matters.
+        self.post.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a waiting [`Inbox::take`] return.
+    pub(super) fn wake(&self) {
+        self.post().woken = true;
+        self.news.notify_all();
+    }
+
+    /// A new session: what an older one still hears is dropped.
+    pub(super) fn begin_session(&self) -> u64 {
+        let mut post = self.post();
+        post.session += 1;
+        post.events.clear();
+        post.session
+    }
+
+    /// A new run of the consumer: what an older one still reads is dropped.
+    pub(super) fn begin_run(&self) -> u64 {
+        let mut post = self.post();
+        post.run += 1;
+        post.inputs.clear();
+        post.input_bytes = 0;
+        post.lost = None;
+        self.room.notify_all();
+        post.run
+    }
+
+    /// Something was acknowledged, or failed.
+    pub(super) fn tell(&self, session: u64, event: LogEvent) {
+        let mut post = self.post();
+        if post.session == session {
+            post.events.push_back(event);
+            self.news.notify_all();
+        }
+    }
+
+    /// Delivers inputs, in order.
+    pub(super) fn deliver(&self, run: u64, records: impl Iterator<Item = InputRecord>) {
+        let mut post = self.post();
+        if post.run != run {
+            return;
+        }
+        for record in records {
+            post.input_bytes += bytes_of(&record);
+            post.inputs.push_back(record);
+        }
+        self.news.notify_all();
+    }
+
+    /// Waits until there is room for inputs. False when this run is over.
+    pub(super) fn wait_for_room(&self, run: u64) -> bool {
+        let mut post = self.post();
+        while post.run == run && (post.inputs.len() >= INPUTS_MAX || post.input_bytes >= INPUT_BYTES_MAX) {
+            post = self.room.wait(post).unwrap_or_else(PoisonError::into_inner);
+        }
+        post.run == run
+    }
+
+    /// The inputs of this run cannot be read on.
+    pub(super) fn lose(&self, run: u64, error: LogError) {
+        let mut post = self.post();
+        if post.run == run {
+            post.lost = Some(error);
+            self.news.notify_all();
+        }
+    }
+
+    /// Takes what is there: at once when there is something, else after at most `wait`.
+    ///
+    /// # Errors
+    /// The inputs are lost, once what came before is taken.
+    pub(super) fn take(&self, events: &mut Vec<LogEvent>, max_inputs: usize, wait: Duration) -> Result<(), LogError> {
+        let deadline = Instant::now() + wait;
+        let mut post = self.post();
+        loop {
+            events.extend(post.events.drain(..));
+            let count = max_inputs.min(post.inputs.len());
+            for record in post.inputs.drain(..count).collect::<Vec<_>>() {
+                post.input_bytes = post.input_bytes.saturating_sub(bytes_of(&record));
+                events.push(LogEvent::Input(record));
+            }
+            if count > 0 {
+                self.room.notify_all();
+            }
+            if let Some(error) = post.lost.clone().filter(|_| events.is_empty() && post.inputs.is_empty()) {
+                return Err(error);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if std::mem::take(&mut post.woken) || !events.is_empty() || left.is_zero() {
+                return Ok(());
+            }
+            post = self.news.wait_timeout(post, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The end of an input partition as it was seen lately.
+    pub(super) fn seen_end(&self, topic: &str, partition: i32) -> Option<u64> {
+        self.post().ends.get(&(topic.to_owned(), partition)).copied()
+    }
+}
+
+/// Where a partition ends for a reader of committed records. Behind the last of them there may be the
+/// marks of transactions, which nobody will ever apply: who has read everything lags by nothing.
+fn seen_end(partition: &Partition) -> Option<u64> {
+    let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+    let has_read_all = partition.eof_offset >= end && partition.fetchq_cnt == 0;
+    u64::try_from(if has_read_all { partition.app_offset.max(0) } else { end }).ok()
+}
+
+fn bytes_of(record: &InputRecord) -> usize {
+    record.payload.len() + record.key.as_ref().map_or(0, Vec::len) + RECORD_BYTES
+}
+
+impl Listener for Inbox {
+    fn statistics(&self, statistics: Statistics) {
+        let mut post = self.post();
+        for topic in statistics.topics.into_values() {
+            for partition in topic.partitions.into_values() {
+                if let Some(end) = seen_end(&partition) {
+                    post.ends.insert((topic.topic.clone(), partition.partition), end);
+                }
+            }
+        }
+    }
+
+    fn fatal(&self, what: &str) {
+        let mut post = self.post();
+        let error = LogError::Io { detail: format!("librdkafka gave up: {what}") };
+        post.events.push_back(LogEvent::Failed { ticket: u64::MAX, error });
+        self.news.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{InputTopic, Source};
+
+    fn record(offset: u64) -> InputRecord {
+        InputRecord { source: Source { topic: InputTopic::Intents, partition: 0, offset }, ts: 0, key: None, payload: vec![0; 10] }
+    }
+
+    #[test]
+    fn what_an_older_run_or_session_hears_is_dropped() {
+        let inbox = Inbox::default();
+        let (old_run, old_session) = (inbox.begin_run(), inbox.begin_session());
+        let (run, session) = (inbox.begin_run(), inbox.begin_session());
+        inbox.deliver(old_run, [record(1)].into_iter());
+        inbox.tell(old_session, LogEvent::Appended { ticket: 1, offset: 1 });
+        inbox.deliver(run, [record(7)].into_iter());
+        inbox.tell(session, LogEvent::Appended { ticket: 2, offset: 2 });
+        let mut events = Vec::new();
+        inbox.take(&mut events, 10, Duration::ZERO).unwrap();
+        assert_eq!(events.len(), 2);
+        assert!(matches!(events[0], LogEvent::Appended { ticket: 2, .. }));
+        assert!(matches!(&events[1], LogEvent::Input(record) if record.source.offset == 7));
+    }
+
+    #[test]
+    fn a_full_inbox_holds_its_reader_until_something_is_taken() {
+        let inbox = std::sync::Arc::new(Inbox::default());
+        let run = inbox.begin_run();
+        inbox.deliver(run, (0..INPUTS_MAX as u64).map(record));
+        let reader = std::thread::spawn({
+            let inbox = inbox.clone();
+            move || inbox.wait_for_room(run)
+        });
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(!reader.is_finished());
+        let mut events = Vec::new();
+        inbox.take(&mut events, 1, Duration::ZERO).unwrap();
+        assert!(reader.join().unwrap());
+    }
+
+    #[test]
+    fn lost_inputs_are_told_after_what_came_before() {
+        let inbox = Inbox::default();
+        let run = inbox.begin_run();
+        inbox.deliver(run, [record(1)].into_iter());
+        inbox.lose(run, LogError::Closed);
+        let mut events = Vec::new();
+        assert_eq!(inbox.take(&mut events, 10, Duration::ZERO), Ok(()));
+        events.clear();
+        assert_eq!(inbox.take(&mut events, 10, Duration::ZERO), Err(LogError::Closed));
+    }
+}

@@ -1,0 +1,195 @@
+//! A shard's two producers: its ledger's and its outputs'.
+//!
+//! Invariant: one shard's entries go through one idempotent producer in the order of the calls, and
+//! each report names the offset of its own record. A failed report ends both: what was behind it may
+//! have landed, and only the ledger can tell.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
+
+use crate::log::{LogError, LogEvent, OutputRecord, OutputTag, OutputTopic, Topic};
+
+use super::client::{self, Listener};
+use super::cluster::{Cluster, offset};
+use super::error::{KafkaFailure, log_error, not_created};
+use super::inbox::Inbox;
+use super::settings::{Role, client_config};
+
+/// The header of an output that says which it is: `SHARD-SEQ-INDEX`.
+pub(super) const TAG_HEADER: &str = "output";
+
+/// Whom a delivery report is for.
+pub(super) struct Ticket {
+    /// As given to the port.
+    pub(super) ticket: u64,
+    /// The output topic; a ledger entry has none.
+    pub(super) topic: Option<OutputTopic>,
+}
+
+/// The context of a shard's producers.
+pub(super) struct Told {
+    token_file: Option<PathBuf>,
+    inbox: Option<(Arc<Inbox>, u64)>,
+}
+
+impl Told {
+    /// For a producer that sends nothing.
+    pub(super) const fn nobody(token_file: Option<PathBuf>) -> Self {
+        Self { token_file, inbox: None }
+    }
+}
+
+impl ClientContext for Told {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::report(&error, reason);
+        if client::is_fatal(&error)
+            && let Some((inbox, _)) = &self.inbox
+        {
+            inbox.fatal(reason);
+        }
+    }
+
+    fn stats(&self, _statistics: Statistics) {}
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        client::token(self.token_file.as_ref())
+    }
+}
+
+impl ProducerContext for Told {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let Some((inbox, session)) = &self.inbox else { return };
+        let Ticket { ticket, topic } = *ticket;
+        let event = match report {
+            Ok(record) => match topic {
+                None => LogEvent::Appended { ticket, offset: offset(record.offset()) },
+                Some(topic) => LogEvent::Published { ticket, topic, offset: offset(record.offset()) },
+            },
+            Err((error, _)) => LogEvent::Failed { ticket, error: log_error(error, "writing a record") },
+        };
+        inbox.tell(*session, event);
+    }
+}
+
+/// The producers of one session.
+pub(super) struct Producers {
+    ledger: Arc<ThreadedProducer<Told>>,
+    outputs: Arc<ThreadedProducer<Told>>,
+}
+
+impl Producers {
+    /// New ones; they get ready in the background, so that their first record does not wait for that.
+    pub(super) fn new(cluster: &Cluster, inbox: &Arc<Inbox>, session: u64) -> Result<Self, KafkaFailure> {
+        let make = |role| -> Result<Arc<ThreadedProducer<Told>>, KafkaFailure> {
+            let told = Told { token_file: cluster.options().token_file.clone(), inbox: Some((Arc::clone(inbox), session)) };
+            let producer = client_config(cluster.options(), role)?.create_with_context(told);
+            Ok(Arc::new(producer.map_err(|error| not_created(&error))?))
+        };
+        let producers = Self { ledger: make(Role::Ledger)?, outputs: make(Role::Outputs)? };
+        producers.warm_up(cluster);
+        Ok(producers)
+    }
+
+    fn warm_up(&self, cluster: &Cluster) {
+        let (ledger, outputs) = (Arc::downgrade(&self.ledger), Arc::downgrade(&self.outputs));
+        let (patience, names) = (cluster.patience(), cluster.names().clone());
+        let warm = move || {
+            // What cannot be asked now is asked with the first record.
+            if let Some(ledger) = ledger.upgrade() {
+                let _ = ledger.client().fetch_metadata(Some(Topic::Ledger.name_in(&names)), patience);
+            }
+            for topic in OutputTopic::ALL {
+                if let Some(outputs) = outputs.upgrade() {
+                    let _ = outputs.client().fetch_metadata(Some(names.output(topic)), patience);
+                }
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("kafka-warm-up".into()).spawn(warm) {
+            tracing::debug!(%error, "the producers get ready with their first record");
+        }
+    }
+
+    /// Sends a ledger entry.
+    pub(super) fn append(&self, name: &str, partition: i32, ticket: u64, entry: &[u8]) -> Result<(), LogError> {
+        let record = BaseRecord::<[u8], [u8], _>::with_opaque_to(name, Box::new(Ticket { ticket, topic: None }));
+        let sent = self.ledger.send(record.partition(partition).payload(entry));
+        sent.map_err(|(error, _)| not_taken(&error, entry.len()))
+    }
+
+    /// Sends an output.
+    pub(super) fn publish(&self, name: &str, partition: i32, ticket: u64, output: &OutputRecord) -> Result<(), LogError> {
+        let tag = tag_text(output.tag);
+        let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: TAG_HEADER, value: Some(&tag) });
+        let opaque = Box::new(Ticket { ticket, topic: Some(output.topic) });
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(name, opaque);
+        record = record.partition(partition).payload(&output.payload).headers(headers);
+        if let Some(key) = &output.key {
+            record = record.key(key);
+        }
+        self.outputs.send(record).map_err(|(error, _)| not_taken(&error, output.payload.len()))
+    }
+
+    /// Drops what is queued and ends, in the background: an end waits for what is on its way.
+    pub(super) fn abandon(self) {
+        let end = move || drop(self);
+        if let Err(error) = thread::Builder::new().name("kafka-end".into()).spawn(end) {
+            tracing::warn!(%error, "the producers ended in the foreground");
+        }
+    }
+
+    /// Waits until everything sent is reported, at most this long.
+    pub(super) fn flush(&self, patience: Duration) {
+        let _ = self.ledger.flush(patience);
+        let _ = self.outputs.flush(patience);
+    }
+}
+
+fn not_taken(error: &KafkaError, bytes: usize) -> LogError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => LogError::TooLarge { bytes, limit: 1_000_000 },
+        Some(_) | None => log_error(error, "sending a record"),
+    }
+}
+
+/// A tag as the header has it.
+fn tag_text(tag: OutputTag) -> String {
+    format!("{}-{}-{}", tag.shard, tag.seq, tag.index)
+}
+
+/// The tag that a header tells, if it is one of ours.
+pub(super) fn tag_of(value: &[u8]) -> Option<OutputTag> {
+    let mut parts = std::str::from_utf8(value).ok()?.split('-');
+    let tag = OutputTag { shard: parts.next()?.parse().ok()?, seq: parts.next()?.parse().ok()?, index: parts.next()?.parse().ok()? };
+    parts.next().is_none().then_some(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_read_as_it_was_written() {
+        let tag = OutputTag { shard: 7, seq: 1842, index: 3 };
+        assert_eq!(tag_of(tag_text(tag).as_bytes()), Some(tag));
+        for other in ["", "7", "7-1", "7-1-2-3", "a-b-c", "-1-2-3"] {
+            assert_eq!(tag_of(other.as_bytes()), None, "{other}");
+        }
+    }
+}

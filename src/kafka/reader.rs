@@ -1,0 +1,183 @@
+//! Reads a partition from any offset on: a range, or on and on at its end.
+//!
+//! Invariant: what it returns are the records from `from` on in offset order, and nothing means that
+//! the end was reached, not that nothing has come yet. Deliberately absent: threads.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::domain::InputTopic;
+use crate::log::{LogError, OutputTopic, StoredRecord, Topic};
+
+use super::client::Context;
+use super::cluster::{Cluster, is_absent, offset, unassign};
+use super::error::{KafkaFailure, log_error};
+use super::producers::{TAG_HEADER, tag_of};
+use super::settings::Role;
+
+/// How long one look at the client's queue takes.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// What a take-over compares with the ledger.
+const READ_IN_RANGES: [Topic; 8] = [
+    Topic::Output(OutputTopic::Decisions),
+    Topic::Output(OutputTopic::Commands),
+    Topic::Output(OutputTopic::Notifications),
+    Topic::Output(OutputTopic::DeadLetter),
+    Topic::Input(InputTopic::Intents),
+    Topic::Input(InputTopic::Executions),
+    Topic::Input(InputTopic::Prices),
+    Topic::Input(InputTopic::Control),
+];
+
+/// A reader of one partition at a time.
+pub struct Reader {
+    cluster: Cluster,
+    consumer: BaseConsumer<Context>,
+    place: Option<Place>,
+    /// What was asked last, when it was at the end.
+    asked: Option<(Topic, u32, u64)>,
+    /// Whether it stays where it is once it is at the end.
+    stays: bool,
+}
+
+/// Where a reader stands.
+struct Place {
+    topic: Topic,
+    partition: u32,
+    next: u64,
+    at_end: bool,
+}
+
+impl Reader {
+    /// A reader of ranges: it lets go of a partition when it has reached its end.
+    ///
+    /// # Errors
+    /// The settings are refused.
+    pub fn of_ranges(cluster: &Cluster) -> Result<Self, KafkaFailure> {
+        Self::new(cluster, Role::Range, false, &READ_IN_RANGES)
+    }
+
+    /// A reader that stays at the end and waits for more.
+    ///
+    /// # Errors
+    /// The settings are refused.
+    pub fn of_tails(cluster: &Cluster) -> Result<Self, KafkaFailure> {
+        Self::new(cluster, Role::Tail, true, &[Topic::Ledger])
+    }
+
+    fn new(cluster: &Cluster, role: Role, stays: bool, topics: &[Topic]) -> Result<Self, KafkaFailure> {
+        let consumer = cluster.consumer(role, cluster.context(), topics)?;
+        Ok(Self { cluster: cluster.clone(), consumer, place: None, asked: None, stays })
+    }
+
+    /// Up to `limit` records at or above `from`; none at the end.
+    ///
+    /// # Errors
+    /// `from` is not kept (any more, or yet), or the cluster does not answer.
+    pub fn read(&mut self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        let stands = |place: &Place| (place.topic, place.partition, place.next) == (topic, partition, from);
+        if !self.place.as_ref().is_some_and(stands) && !self.go_to(topic, partition, from)? {
+            return Ok(Vec::new());
+        }
+        let records = self.collect(limit);
+        match &records {
+            Ok(_) if self.stays || !self.place.as_ref().is_some_and(|place| place.at_end) => {}
+            Ok(_) | Err(_) => self.let_go(),
+        }
+        records
+    }
+
+    /// Stands at this offset. False when it is the end, and there is nothing to stand there for.
+    fn go_to(&mut self, topic: Topic, partition: u32, from: u64) -> Result<bool, LogError> {
+        let extent = self.cluster.extent(topic, partition)?;
+        if from < extent.first || from > extent.next {
+            self.let_go();
+            return Err(LogError::OutOfRange { topic, partition, asked: from, first: extent.first, next: extent.next });
+        }
+        let at_end = from == extent.next;
+        if at_end && (!self.stays || self.asked.replace((topic, partition, from)) != Some((topic, partition, from))) {
+            return Ok(false);
+        }
+        let mut wanted = TopicPartitionList::with_capacity(1);
+        let number = i32::try_from(partition).unwrap_or(i32::MAX);
+        let at = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+        let doing = |error| log_error(&error, "going to an offset");
+        wanted.add_partition_offset(self.cluster.name(topic), number, at).map_err(doing)?;
+        self.consumer.assign(&wanted).map_err(doing)?;
+        self.place = Some(Place { topic, partition, next: from, at_end });
+        Ok(true)
+    }
+
+    fn let_go(&mut self) {
+        if self.place.take().is_some() {
+            unassign(&self.consumer);
+        }
+    }
+
+    /// What comes from where it stands: until the limit, the end, or nothing more is at hand.
+    fn collect(&mut self, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        let Self { cluster, consumer, place: Some(place), .. } = self else { return Ok(Vec::new()) };
+        let deadline = Instant::now() + cluster.patience();
+        let mut records = Vec::new();
+        while records.len() < limit {
+            let waits = if records.is_empty() && !place.at_end { SLICE } else { Duration::ZERO };
+            match consumer.poll(waits) {
+                Some(Ok(message)) => {
+                    // Of an older assignment: it was on its way already.
+                    if !is_of(&message, cluster.name(place.topic), place) {
+                        continue;
+                    }
+                    place.next = offset(message.offset()) + 1;
+                    place.at_end = false;
+                    records.push(stored(&message));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => place.at_end = true,
+                Some(Err(error)) => failure(&error, cluster, place)?,
+                None if place.at_end || !records.is_empty() => return Ok(records),
+                None if Instant::now() >= deadline => {
+                    let detail = format!("{} {} does not come", cluster.name(place.topic), place.partition);
+                    return Err(LogError::Busy { detail });
+                }
+                None => {}
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// Whether an error of the consumer ends the reading.
+fn failure(error: &KafkaError, cluster: &Cluster, place: &Place) -> Result<(), LogError> {
+    let (topic, partition) = (place.topic, place.partition);
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset) => {
+            let extent = cluster.extent(topic, partition)?;
+            Err(LogError::OutOfRange { topic, partition, asked: place.next, first: extent.first, next: extent.next })
+        }
+        Some(code) if is_absent(code) => Err(LogError::NoSuchPartition { topic, partition }),
+        // The client goes on trying; the deadline says when we do not.
+        Some(_) | None => {
+            tracing::debug!(%error, %topic, partition, "reading");
+            Ok(())
+        }
+    }
+}
+
+fn is_of(message: &BorrowedMessage<'_>, name: &str, place: &Place) -> bool {
+    message.topic() == name && u32::try_from(message.partition()) == Ok(place.partition) && offset(message.offset()) >= place.next
+}
+
+fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
+    let tag = message.headers().and_then(|headers| headers.iter().find(|header| header.key == TAG_HEADER)?.value.and_then(tag_of));
+    StoredRecord {
+        offset: offset(message.offset()),
+        ts: message.timestamp().to_millis().unwrap_or(0),
+        key: message.key().map(<[u8]>::to_vec),
+        payload: message.payload().unwrap_or_default().to_vec(),
+        tag,
+    }
+}

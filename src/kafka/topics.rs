@@ -1,0 +1,122 @@
+//! The side of the log for everyone but a shard: the HTTP face, tools, readers.
+//!
+//! Invariant: reads what is committed; a record without a partition goes to the one that its key maps
+//! to. Deliberately absent: a cache.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::InputTopic;
+use crate::log::{AppendDone, Extent, LogError, NewRecord, StoredRecord, Topic, Topics};
+
+use super::cluster::Cluster;
+use super::error::KafkaFailure;
+use super::ingress::{Ingress, Routed};
+use super::reader::Reader;
+
+/// How often a follower looks for more.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// Readers that are kept for the next read.
+const READERS_KEPT: usize = 8;
+
+/// The topics of a cluster.
+pub struct KafkaTopics {
+    cluster: Cluster,
+    ingress: Ingress,
+    readers: Mutex<Vec<Reader>>,
+    changes: Arc<watch::Sender<u64>>,
+    prices: u32,
+}
+
+impl KafkaTopics {
+    /// The topics of a cluster.
+    ///
+    /// # Errors
+    /// The settings are refused, or the cluster cannot be asked.
+    pub fn new(cluster: &Cluster) -> Result<Self, LogError> {
+        let changes = Arc::new(watch::channel(0).0);
+        let ticking = Arc::downgrade(&changes);
+        let tick = move || {
+            while let Some(changes) = ticking.upgrade() {
+                if changes.receiver_count() > 0 {
+                    changes.send_modify(|count| *count += 1);
+                }
+                drop(changes);
+                thread::sleep(LOOK_EVERY);
+            }
+        };
+        let spawned = thread::Builder::new().name("kafka-changes".into()).spawn(tick);
+        spawned.map_err(|error| LogError::Io { detail: error.to_string() })?;
+        let prices = cluster.partitions(Topic::Input(InputTopic::Prices))?;
+        Ok(Self { cluster: cluster.clone(), ingress: Ingress::new(cluster)?, readers: Mutex::new(Vec::new()), changes, prices })
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    fn route(&self, record: NewRecord) -> Result<Routed, LogError> {
+        let count = match record.topic {
+            Topic::Input(InputTopic::Intents | InputTopic::Executions) => self.cluster.options().shards,
+            Topic::Input(InputTopic::Prices) => self.prices,
+            Topic::Input(InputTopic::Control) | Topic::Ledger | Topic::Output(_) | Topic::Directory | Topic::Audit => 1,
+        };
+        let by_key = || record.key.as_deref().map_or(0, |key| self.cluster.options().partitioner.partition(key, count));
+        let partition = record.partition.unwrap_or_else(by_key);
+        if partition >= count {
+            return Err(LogError::NoSuchPartition { topic: record.topic, partition });
+        }
+        Ok(Routed { record, partition })
+    }
+
+    fn reader(&self) -> Result<Reader, KafkaFailure> {
+        let kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.map_or_else(|| Reader::of_ranges(&self.cluster), Ok)
+    }
+}
+
+impl Topics for KafkaTopics {
+    fn append(&self, records: Vec<NewRecord>, done: AppendDone) {
+        match records.into_iter().map(|record| self.route(record)).collect() {
+            Ok(routed) => self.ingress.write(routed, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    fn read(&self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        let mut reader = self.reader()?;
+        let records = reader.read(topic, partition, from, limit);
+        let mut kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < READERS_KEPT {
+            kept.push(reader);
+        }
+        records
+    }
+
+    fn extents(&self) -> Result<Vec<Extent>, LogError> {
+        let mut extents = Vec::new();
+        for topic in Topic::ALL {
+            for partition in 0..self.cluster.partitions(topic)? {
+                extents.push(self.cluster.extent(topic, partition)?);
+            }
+        }
+        Ok(extents)
+    }
+
+    fn extent(&self, topic: Topic, partition: u32) -> Result<Extent, LogError> {
+        self.cluster.extent(topic, partition)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn refusing(&self) -> Option<LogError> {
+        None
+    }
+}
