@@ -106,8 +106,7 @@ pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
     let names = ["a", "b", "c"];
     let machines = names[..2 + random.index(5) / 4].iter().map(|name| machine(name)).collect();
     let (reclaim, moves) = (random.chance(75), if random.chance(25) { 40 } else { 4 });
-    let mut simulation =
-        Simulation { random, world, machines: machines, asked: Vec::new(), planted, records_max, reclaim, quiet: 0, moves };
+    let mut simulation = Simulation { random, world, machines, asked: Vec::new(), planted, records_max, reclaim, quiet: 0, moves };
     simulation.start(0);
     for _ in 0..steps {
         simulation.step_with_faults();
