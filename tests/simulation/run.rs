@@ -98,7 +98,7 @@ pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
     let mut simulation = Simulation::new(random.next(), planted, machines);
     simulation.records_max = 20 + random.index(80);
     let steps = 300 + random.below(900);
-    (simulation.reclaim, simulation.moves) = (random.chance(75), if random.chance(25) { 40 } else { 4 });
+    (simulation.reclaim, simulation.moves) = (random.chance(75), if random.chance(50) { 40 } else { 4 });
     simulation.start(0);
     for _ in 0..steps {
         simulation.step_with_faults();
