@@ -6,7 +6,7 @@
 FROM rust:1.95.0-slim-bookworm AS build
 # build-essential: librdkafka and SQLite. perl: OpenSSL's configure.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends build-essential perl \
+    && apt-get install -y --no-install-recommends build-essential perl pkg-config \
     && rm -rf /var/lib/apt/lists/*
 # The image has this toolchain; rust-toolchain.toml would fetch rustfmt and clippy too.
 ENV RUSTUP_TOOLCHAIN=1.95.0

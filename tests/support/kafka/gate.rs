@@ -21,17 +21,27 @@ const TOPICS: [(&str, bool); 11] = [
 impl Cluster {
     /// Makes the gate's topics for so many shards, as docs/RUNBOOK.md wants them.
     pub fn create_gate_topics(&mut self, shards: i32) {
+        self.create_gate_topics_timed(shards, "LogAppendTime");
+    }
+
+    /// The same with `message.timestamp.type` of the inputs: whose time a record has.
+    pub fn create_gate_topics_timed(&mut self, shards: i32, timestamps: &str) {
         let replicas = i32::try_from(self.brokers().split(',').count()).unwrap();
         let in_sync = if replicas > 1 { "2" } else { "1" };
         let common = [
-            ("message.timestamp.type", "LogAppendTime"),
             ("min.insync.replicas", in_sync),
             ("unclean.leader.election.enable", "false"),
             ("cleanup.policy", "delete"),
+            ("message.timestamp.type", "LogAppendTime"),
         ];
+        let inputs = [&common[..3], &[("message.timestamp.type", timestamps), ("retention.ms", "-1")]].concat();
         let kept = [common.as_slice(), &[("retention.ms", "-1"), ("compression.type", "lz4")]].concat();
         let topic = |&(name, sharded): &(&'static str, bool)| {
-            let settings = if matches!(name, "gate.ledger" | "gate.control") { kept.as_slice() } else { &common };
+            let settings = match name {
+                "gate.ledger" => kept.as_slice(),
+                "orders.intents" | "orders.executions" | "market.prices" | "gate.control" => inputs.as_slice(),
+                _ => &common,
+            };
             Topic { name, partitions: if sharded { shards } else { 1 }, replicas, settings }
         };
         self.create_topics(&TOPICS.iter().map(topic).collect::<Vec<_>>());

@@ -9,6 +9,7 @@
 mod auditor;
 pub mod client;
 pub mod cluster;
+pub mod fleet;
 mod gate;
 mod java;
 mod ports;
