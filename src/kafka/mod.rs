@@ -29,7 +29,7 @@ use crate::wire::TopicNames;
 
 pub use admin::{
     Admin, Creation, Finding, Guarantee, NotCreated, Plan, Seen, SeenBroker, SeenPartition, SeenTopic, Severity, Unseen,
-    check as check_topics,
+    check as check_topics, in_words as findings_in_words,
 };
 pub use cluster::Cluster;
 pub use decided::DecisionWatch;
