@@ -10,6 +10,7 @@ mod admin;
 mod client;
 mod cluster;
 mod decided;
+mod doctor;
 mod error;
 mod inbox;
 mod ingress;
@@ -33,6 +34,7 @@ pub use admin::{
 };
 pub use cluster::Cluster;
 pub use decided::DecisionWatch;
+pub use doctor::{Broker, Claimed, Clock, Group, Head, LedgerEnd, Member, Named, Permission, Problem, Report, SourceLag, examine};
 pub use membership::{Assignment, GroupError, Membership};
 pub use reader::Reader;
 pub use settings::{Refusal, refusals};
