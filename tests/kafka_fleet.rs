@@ -66,7 +66,8 @@ fn lines() -> (Vec<String>, usize) {
     let lines = match std::env::var("FLOW") {
         Ok(path) => {
             // Ages are measured against the gate's clock, and these records are old.
-            let settings = r#"{"topic":"gate.control","key":"gate","ts":1340285340000,"payload":{"event":"gate_settings_set","max_intent_age_ms":0}}"#;
+            let settings =
+                r#"{"topic":"gate.control","key":"gate","ts":1340285340000,"payload":{"event":"gate_settings_set","max_intent_age_ms":0}}"#;
             std::iter::once(settings.to_owned()).chain(lines_of(Path::new(&path))).collect()
         }
         Err(_) => generated(7, 60, 200_000),
