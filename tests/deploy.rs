@@ -3,7 +3,7 @@
 //! Invariant: a metric, a file or a section that one of them names exists. Deliberately absent: a container engine; what the images
 //! do inside is not tried here.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
