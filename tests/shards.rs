@@ -266,10 +266,10 @@ fn a_kill_switch_is_told_once_and_commands_in_every_shard() {
 #[test]
 fn what_one_shard_alone_had_halted_it_alone_says_when_it_ends() {
     let (mut both, _) = opened();
-    let key = Some("not an id!");
-    let shard = PARTITIONER.partition(key.unwrap().as_bytes(), SHARDS);
+    let key = "not an id!";
+    let shard = PARTITIONER.partition(key.as_bytes(), SHARDS);
     assert_ne!(shard, 0, "the speaker for operators' records");
-    both.apply(InputTopic::Executions, 2, key, "no record");
+    both.apply(InputTopic::Executions, 2, Some(key), "no record");
     let told = both.outputs[2];
     assert_eq!((told, both.outputs[3]), (2, 1));
     both.apply(InputTopic::Control, 3, None, r#"{"event":"trading_state_set","scope":{},"state":"active","actor":"a","reason":"b"}"#);

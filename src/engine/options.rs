@@ -103,11 +103,17 @@ pub enum Planted {
     ClockGoesBack,
     /// An owner that has nothing to append does not look at the ledger.
     NeverTail,
+    /// What an output topic no longer keeps is taken for published.
+    TrustRetention,
+    /// A shard is handed over with frames in flight, and the fold that is ahead of the ledger is kept.
+    FollowAhead,
+    /// What changed while it followed is not in the next snapshot.
+    ForgetTouched,
 }
 
 /// All of them.
 #[doc(hidden)]
-pub const ALL_PLANTED: [Planted; 13] = [
+pub const ALL_PLANTED: [Planted; 16] = [
     Planted::PublishBeforeAck,
     Planted::TrustEveryAck,
     Planted::GoOnAfterFailure,
@@ -121,4 +127,7 @@ pub const ALL_PLANTED: [Planted; 13] = [
     Planted::SnapshotInFlight,
     Planted::ClockGoesBack,
     Planted::NeverTail,
+    Planted::TrustRetention,
+    Planted::FollowAhead,
+    Planted::ForgetTouched,
 ];

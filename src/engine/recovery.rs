@@ -60,6 +60,10 @@ impl Repair {
             Err(LogError::OutOfRange { asked, first, next, .. }) if asked < first && first <= next => {
                 tracing::warn!(topic = topic.as_str(), asked, first, "outputs that are not known to be published are no longer kept");
                 self.ends[place] = self.ends[place].max(first);
+                if planted == Some(Planted::TrustRetention) {
+                    let deleted = replica.unpublished.iter().filter(|output| output.topic == topic);
+                    self.present.extend(deleted.map(|output| (output.tag.seq, output.tag.index)));
+                }
                 self.reading = Some((place, first));
                 return Ok(false);
             }

@@ -386,6 +386,9 @@ impl<L: ShardLog> Shard<L> {
         let Stage::Repairing(repair) = std::mem::replace(&mut self.stage, Stage::Following) else { return };
         let Some(replica) = &mut self.replica else { return };
         replica.unpublished.clear();
+        if self.options.planted == Some(Planted::ForgetTouched) {
+            replica.fold.take_touched();
+        }
         let (seq, term, repaired) = (replica.fold.gate().seq(), replica.sequence.term, repair.repaired);
         let now = self.clock.elapsed();
         let owner = Owner::new(&replica.sequence, repair.into_publisher(seq), seq, now, self.options.planted);

@@ -58,7 +58,8 @@ impl<L: ShardLog> Shard<L> {
         let Stage::Owning(owner) = &self.stage else { return Ok(()) };
         let idle = owner.flight.is_empty() && owner.publisher.waiting() == 0;
         if let Some(draining) = self.draining {
-            return if idle { self.close(draining) } else { self.give_up_late(draining) };
+            let ahead = draining.then == Then::Follow && self.options.planted == Some(Planted::FollowAhead);
+            return if idle || ahead { self.close(draining) } else { self.give_up_late(draining) };
         }
         if (idle || self.options.planted == Some(Planted::SnapshotInFlight)) && self.snapshot_due() {
             self.offer_snapshot();

@@ -113,7 +113,8 @@ impl Reader {
         Ok(true)
     }
 
-    fn let_go(&mut self) {
+    /// Reads nothing any more, until it is asked again.
+    pub(super) fn let_go(&mut self) {
         if self.place.take().is_some() {
             unassign(&self.consumer);
         }

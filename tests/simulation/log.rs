@@ -98,7 +98,11 @@ impl ShardLog for SimLog {
         let limit = 1 + world.random.index(limit.min(8));
         let place = usize::try_from(from).unwrap();
         Ok(match topic {
-            ShardTopic::Ledger => world.ledger.iter().skip(place).take(limit).cloned().collect(),
+            ShardTopic::Ledger => {
+                let entries: Vec<_> = world.ledger.iter().skip(place).take(limit).cloned().collect();
+                world.life(self.life).ledger_reads += entries.len() as u64;
+                entries
+            }
             ShardTopic::Output(topic) => {
                 let (first, next) = (world.outputs_kept[topic.place()], world.outputs[topic.place()].len() as u64);
                 if from < first {

@@ -1,5 +1,7 @@
 //! One seed: a world, its engines, its faults, then peace, then the checker.
 
+mod scripts;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -92,22 +94,11 @@ struct Simulation {
 /// Runs a seed.
 pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
     let mut random = Random::new(seed);
-    let world = Rc::new(RefCell::new(World::new(Random::new(random.next()))));
-    let machine = |name: &str| Machine {
-        name: name.into(),
-        store: SimStore::default(),
-        clock: SimClock::default(),
-        skew: 0,
-        asleep: 0,
-        running: None,
-    };
-    let records_max = 20 + random.index(80);
+    let machines = 2 + random.index(5) / 4;
+    let mut simulation = Simulation::new(random.next(), planted, machines);
+    simulation.records_max = 20 + random.index(80);
     let steps = 300 + random.below(900);
-    let names = ["a", "b", "c"];
-    let machines = names[..2 + random.index(5) / 4].iter().map(|name| machine(name)).collect();
-    let (reclaim, moves) = (random.chance(75), if random.chance(25) { 40 } else { 4 });
-    let mut simulation =
-        Simulation { random, world, machines: machines, asked: Vec::new(), planted, records_max, reclaim, quiet: 0, moves };
+    (simulation.reclaim, simulation.moves) = (random.chance(75), if random.chance(25) { 40 } else { 4 });
     simulation.start(0);
     for _ in 0..steps {
         simulation.step_with_faults();
@@ -125,6 +116,21 @@ pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
 }
 
 impl Simulation {
+    fn new(seed: u64, planted: Option<Planted>, machines: usize) -> Self {
+        let mut random = Random::new(seed);
+        let world = Rc::new(RefCell::new(World::new(Random::new(random.next()))));
+        let machine = |name: &str| Machine {
+            name: name.into(),
+            store: SimStore::default(),
+            clock: SimClock::default(),
+            skew: 0,
+            asleep: 0,
+            running: None,
+        };
+        let machines = ["a", "b", "c"][..machines].iter().map(|name| machine(name)).collect();
+        Self { random, world, machines, asked: Vec::new(), planted, records_max: 0, reclaim: true, quiet: 0, moves: 0 }
+    }
+
     fn start(&mut self, at: usize) {
         let life = {
             let mut world = self.world.borrow_mut();

@@ -43,6 +43,8 @@ pub struct Life {
     /// Until this step every call of the port fails, or every read of a topic.
     pub cut_off: u64,
     pub blind: u64,
+    /// How many ledger entries it has read.
+    pub ledger_reads: u64,
     pub crashed: bool,
     pub acknowledgements: VecDeque<(u64, LogEvent)>,
     pub session: u64,
@@ -175,6 +177,16 @@ impl World {
                 self.inputs.get(&(topic, partition)).and_then(|records| records.last()).map_or(0, |last| last.source.offset + 1)
             }
         }
+    }
+
+    /// The first record of a topic that no frame holds.
+    pub fn first_not_applied(&self, topic: InputTopic) -> ((InputTopic, u32), u64) {
+        let of = |partition| {
+            let next = self.judge.next_of(partition);
+            let record = self.inputs[&partition].iter().find(|record| record.source.offset >= next)?;
+            Some((partition, record.source.offset))
+        };
+        self.inputs.keys().filter(|partition| partition.0 == topic).find_map(|partition| of(*partition)).unwrap()
     }
 
     /// Whether an input is kept from an offset on.

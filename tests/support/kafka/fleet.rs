@@ -197,7 +197,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Sends the lines of an event log; `first` of them at once.
+    /// Sends the lines of an event log; `first` of them at once, and the others when those are applied.
     pub fn start(cluster: &Cluster, lines: Vec<String>, first: usize, per_second: u64) -> Self {
         let mut config = cluster.client();
         config.set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "1");
@@ -206,8 +206,13 @@ impl Flow {
         let thread = std::thread::spawn({
             let (stop, sent) = (stop.clone(), sent.clone());
             move || {
+                // Accounts are open and instruments defined before the first order, as at any desk.
+                lines.iter().take(first).for_each(|line| send(&producer, line));
+                producer.flush(Duration::from_secs(120)).unwrap();
+                std::thread::sleep(Duration::from_secs(2));
+                sent.fetch_add(first as u64, Ordering::Relaxed);
                 let begun = Instant::now();
-                for (place, line) in lines.iter().enumerate() {
+                for (place, line) in lines.iter().enumerate().skip(first) {
                     let due = Duration::from_micros((place.saturating_sub(first) as u64) * 1_000_000 / per_second.max(1));
                     while begun.elapsed() < due && !stop.load(Ordering::Relaxed) {
                         std::thread::sleep((due - begun.elapsed().min(due)).min(Duration::from_millis(20)));
