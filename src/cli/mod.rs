@@ -10,6 +10,7 @@ mod exit;
 mod generate;
 mod ledger;
 mod lines;
+mod place;
 mod range;
 mod replay;
 mod run;
@@ -18,6 +19,7 @@ mod send;
 mod settings;
 mod shell;
 mod tail;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -44,7 +46,7 @@ enum Command {
     /// Show the gate at work: a daemon, generated orders, decisions explained
     Demo(demo::Args),
     /// Fold a ledger again and prove that it gives what it recorded
-    Verify(ledger::Place),
+    Verify(verify::Args),
     /// Look into a ledger
     Ledger(ledger::Args),
     /// Write deterministic, realistic order flow as an event log
@@ -90,7 +92,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Verify(place) => ledger::run_verify(&place),
+        Command::Verify(args) => verify::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),

@@ -120,6 +120,7 @@ keys! {
     Keyed = "key",
     Payload = "payload",
     Received = "received",
+    Misrouted = "misrouted",
 }
 
 const PLACES: usize = 512;
