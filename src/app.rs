@@ -4,6 +4,7 @@
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
+mod guarantees;
 mod log_side;
 mod moments;
 mod observer;
@@ -35,6 +36,7 @@ use moments::Moments;
 use observer::{Metered, show_status};
 use shards::{Keeper, Plan, Shards, Start};
 
+pub use guarantees::{PRICE_PARTITIONS, topic_plan};
 pub use log_side::{cluster, kafka_options, names_of, partitioner};
 pub use signals::run_until_stopped;
 
@@ -74,7 +76,7 @@ impl Daemon {
         let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
-        let face = face.routed(partitioner(config), config.shard.count, log.verdicts());
+        let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let mut servers = vec![runtime.spawn(serve(http.0, face.clone().router(http_at), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {

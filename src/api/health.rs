@@ -31,7 +31,11 @@ pub async fn readyz(State(face): State<Face>, uri: Uri) -> Result<Response, Prob
     let reasons = face.not_ready();
     if reasons.is_empty() {
         let note = "no users exist: open to this machine only";
-        return Ok(json_answer(&json!({"status": "ready", "access": note})));
+        let mut answer = json!({"status": "ready", "access": note});
+        if !face.given_up.is_empty() {
+            answer["unsafe"] = json!(*face.given_up);
+        }
+        return Ok(json_answer(&answer));
     }
     Err(Problem::new(ApiCode::NotReady, reasons.join("; ")).with("reasons", reasons))
 }

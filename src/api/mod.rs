@@ -59,6 +59,7 @@ pub struct Face {
     partitioner: Partitioner,
     shards: u32,
     verdicts: Option<Arc<dyn Verdicts>>,
+    given_up: Arc<[String]>,
     names: Arc<TopicNames>,
     limits: watch::Receiver<Arc<Limits>>,
     stop: watch::Receiver<bool>,
@@ -82,6 +83,7 @@ impl Face {
             partitioner: Partitioner::default(),
             shards: 1,
             verdicts: None,
+            given_up: Arc::new([]),
             names: Arc::new(names),
             limits,
             stop,
@@ -94,6 +96,12 @@ impl Face {
     #[must_use]
     pub fn routed(self, partitioner: Partitioner, shards: u32, verdicts: Option<Arc<dyn Verdicts>>) -> Self {
         Self { partitioner, shards, verdicts, ..self }
+    }
+
+    /// The same, running without these guarantees: `/readyz` says so.
+    #[must_use]
+    pub fn forced(self, given_up: Vec<String>) -> Self {
+        Self { given_up: given_up.into(), ..self }
     }
 
     fn limits(&self) -> Arc<Limits> {

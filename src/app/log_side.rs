@@ -18,6 +18,8 @@ use crate::kafka::{Cluster, DecisionWatch, KafkaOptions, KafkaTopics};
 use crate::log::{LogError, Topic, Topics, Verdicts};
 use crate::wire::TopicNames;
 
+use super::guarantees::{judged, topic_findings, topic_plan};
+
 /// How long a start waits for its cluster.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -40,6 +42,8 @@ pub struct OnKafka {
     pub topics: Arc<KafkaTopics>,
     /// Its decisions.
     pub verdicts: Arc<DecisionWatch>,
+    /// Guarantees that its topics do not hold, and that it runs without.
+    pub given_up: Vec<String>,
     _lock: File,
 }
 
@@ -73,6 +77,15 @@ impl LogSide {
         }
     }
 
+    /// Guarantees that it was told to run without.
+    #[must_use]
+    pub fn given_up(&self) -> Vec<String> {
+        match self {
+            Self::Embedded(_) => Vec::new(),
+            Self::Kafka(on) => on.given_up.clone(),
+        }
+    }
+
     /// Closes it.
     pub fn close(&self) {
         match self {
@@ -89,10 +102,10 @@ impl OnKafka {
         let lock = lock_directory(dir)?;
         let cluster = cluster(config)?;
         one_cluster(&cluster, dir)?;
-        fits(&cluster, config)?;
-        let topics = Arc::new(KafkaTopics::new(&cluster)?);
-        let verdicts = Arc::new(DecisionWatch::start(&cluster)?);
-        Ok(Self { cluster, topics, verdicts, _lock: lock })
+        let given_up = fits(&cluster, config)?;
+        let topics = Arc::new(patiently(|| KafkaTopics::new(&cluster))?);
+        let verdicts = Arc::new(patiently(|| DecisionWatch::start(&cluster))?);
+        Ok(Self { cluster, topics, verdicts, given_up, _lock: lock })
     }
 }
 
@@ -128,8 +141,8 @@ fn one_cluster(cluster: &Cluster, dir: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The topics are there, as many partitions as shards, with settings that hold the guarantees.
-fn fits(cluster: &Cluster, config: &Config) -> Result<(), Failure> {
+/// The topics are there, as many partitions as shards, with settings that hold the guarantees. Gives those that it runs without.
+fn fits(cluster: &Cluster, config: &Config) -> Result<Vec<String>, Failure> {
     let partitions = patiently(|| cluster.partitions(Topic::Input(InputTopic::Intents)))?;
     if partitions != config.shard.count {
         let name = cluster.name(Topic::Input(InputTopic::Intents));
@@ -140,7 +153,8 @@ fn fits(cluster: &Cluster, config: &Config) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Usage, what));
     }
-    Ok(())
+    let plan = topic_plan(config);
+    judged(&patiently(|| topic_findings(cluster, &plan))?, config)
 }
 
 /// Asks again while the cluster does not answer.

@@ -12,7 +12,7 @@ use super::range::{Range, Stand};
 use super::{Exit, Failure, OrExit, say};
 use crate::engine::{FoldError, Judgement, Sequence};
 use crate::log::{Extent, Topic};
-use crate::wire::frame::{self, Entry, Frame, FrameInput, Hash};
+use crate::wire::frame::{self, Entry, Frame, FrameInput, Hash, Routing};
 use crate::wire::write_any_line;
 
 const ENTRIES_PER_READ: usize = 64;
@@ -187,11 +187,11 @@ impl Dump {
 
     fn record(&mut self, seq: u64, received: i64, input: &FrameInput) {
         let mut line = Vec::new();
-        let FrameInput { source, ts, misrouted, key, payload, .. } = input;
+        let FrameInput { source, ts, routing, key, payload, .. } = input;
         let topic = Topic::Input(source.topic).name();
         write_any_line(&mut line, topic, source.partition, Some(source.offset), *ts, key.as_deref(), payload);
-        let misrouted = if *misrouted { "\"misrouted\":true," } else { "" };
-        self.lines.extend_from_slice(format!("{{\"seq\":{seq},\"received\":{received},{misrouted}").as_bytes());
+        let routing = if *routing == Routing::Here { String::new() } else { format!("\"routing\":\"{}\",", routing.as_str()) };
+        self.lines.extend_from_slice(format!("{{\"seq\":{seq},\"received\":{received},{routing}").as_bytes());
         self.lines.extend_from_slice(line.strip_prefix(b"{").unwrap_or(&line));
     }
 

@@ -19,6 +19,7 @@ mod send;
 mod settings;
 mod shell;
 mod tail;
+mod topics;
 mod verify;
 
 use std::ffi::OsString;
@@ -55,6 +56,8 @@ enum Command {
     Send(send::Args),
     /// Print a topic of a running daemon
     Tail(tail::Args),
+    /// Make and check the topics of a Kafka cluster
+    Topics(topics::Args),
     /// Print the JSON Schemas of all records
     Schema(schema::Args),
     /// Print or check the configuration
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Topics(args) => topics::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => shell::completions(&args),

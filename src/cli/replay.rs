@@ -18,6 +18,7 @@ use crate::domain::{Effects, InputTopic, Millis, Output, Record, Source};
 use crate::engine::{Fold, ReplayError, Replayed, Visit, event_of, replay_ledger, state_hash};
 use crate::gate::Gate;
 use crate::log::{OutputRecord, Topic};
+use crate::wire::frame::Routing;
 use crate::wire::{self, Line, Origin, OutputTopic, TopicNames};
 
 /// Arguments of `replay`.
@@ -140,8 +141,9 @@ impl Replay {
             return Ok(false);
         }
         let key = line.key.as_deref();
-        let event = event_of(source.topic, key, &line.payload, line.misrouted);
-        let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event };
+        let event = event_of(source.topic, key, &line.payload, line.routing);
+        let quiet = line.routing == Routing::Quiet;
+        let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event, quiet };
         self.effects.clear();
         self.gate.apply(&record, &mut self.effects);
         if !self.effects.outputs.is_empty() {

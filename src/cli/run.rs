@@ -22,6 +22,9 @@ pub struct Args {
     /// Where /metrics is served (metrics.bind)
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
+    /// Run on topics that break a guarantee; for development only (kafka.force_unsafe)
+    #[arg(long)]
+    force_unsafe: bool,
 }
 
 impl Args {
@@ -29,7 +32,8 @@ impl Args {
         let dir = self.data_dir.as_ref().map(|dir| ("data_dir".to_owned(), dir.display().to_string()));
         let http = self.http.map(|at| ("http.bind".to_owned(), at.to_string()));
         let metrics = self.metrics.map(|at| ("metrics.bind".to_owned(), at.to_string()));
-        [dir, http, metrics].into_iter().flatten().collect()
+        let force = self.force_unsafe.then(|| ("kafka.force_unsafe".to_owned(), "true".to_owned()));
+        [dir, http, metrics, force].into_iter().flatten().collect()
     }
 }
 

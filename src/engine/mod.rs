@@ -26,7 +26,7 @@ mod verify;
 
 pub use clock::{Clock, SystemClock};
 pub use codec::event_of;
-pub use fold::{Decoded, Drift, Fold, position_text, state_hash};
+pub use fold::{Decoded, Drift, Fold, Told, position_text, state_hash};
 pub use handle::{Answer, Handle, Phase, Status};
 pub use observer::{Committed, NoObserver, Observer};
 pub use options::{ALL_PLANTED, Options, Planted};
@@ -34,7 +34,7 @@ pub use ownership::{Claimant, Judgement, Sequence, SequenceError};
 pub use published::{Fault, Found, OutputPlace, Publications, Sight};
 pub use replay::{EventLog, ReplayError, Replayed, Visit, replay_ledger, replay_lines};
 pub use replica::{FoldError, Replica};
-pub use routing::Partitioner;
+pub use routing::{Partitioner, Router};
 pub use service::{Service, spawn};
 pub use shard::Shard;
 pub use snapshots::{Loaded, NoSnapshots, Offer, SnapshotStore, Standing};

@@ -6,6 +6,7 @@
 //! the ledger alone. Deliberately absent: transactions around the gate's own records, and any
 //! automatic reset of a position.
 
+mod admin;
 mod client;
 mod cluster;
 mod decided;
@@ -27,6 +28,10 @@ use std::path::PathBuf;
 use crate::engine::Partitioner;
 use crate::wire::TopicNames;
 
+pub use admin::{
+    Admin, Creation, Finding, Guarantee, NotCreated, Plan, Seen, SeenBroker, SeenPartition, SeenTopic, Severity, Unseen,
+    check as check_topics,
+};
 pub use cluster::Cluster;
 pub use decided::DecisionWatch;
 pub use membership::{Assignment, GroupError, Membership};

@@ -120,7 +120,7 @@ keys! {
     Keyed = "key",
     Payload = "payload",
     Received = "received",
-    Misrouted = "misrouted",
+    Routing = "routing",
 }
 
 const PLACES: usize = 512;

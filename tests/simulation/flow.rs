@@ -5,7 +5,7 @@ use ordergate::domain::{InputTopic, Millis};
 use crate::random::Random;
 
 /// The next record: its partition, key and value.
-pub fn record(random: &mut Random, number: usize, now: Millis) -> ((InputTopic, u32), Option<String>, String) {
+pub fn record(random: &mut Random, number: usize, now: Millis, shard: u32) -> ((InputTopic, u32), Option<String>, String) {
     let account = format!("A{}", random.below(4));
     let symbol = format!("S{}", random.below(3));
     let control = |value: String| ((InputTopic::Control, 0), None, value);
@@ -32,19 +32,19 @@ pub fn record(random: &mut Random, number: usize, now: Millis) -> ((InputTopic, 
             let value = format!(
                 r#"{{"event":"order_intent","client_order_id":"I-{id}","account":"{account}","symbol":"{symbol}","side":"{side}","order_type":"limit","qty":"{qty}","limit_price":"{price}"}}"#
             );
-            ((InputTopic::Intents, 0), Some(account), value)
+            ((InputTopic::Intents, shard), Some(account), value)
         }
         13..15 => {
             let value = format!(r#"{{"event":"order_cancel","client_order_id":"I-{id}","account":"{account}"}}"#);
-            ((InputTopic::Intents, 0), Some(account), value)
+            ((InputTopic::Intents, shard), Some(account), value)
         }
         15..18 => {
             let value = format!(
                 r#"{{"event":"fill","exec_id":"E-{number}","client_order_id":"I-{id}","account":"{account}","symbol":"{symbol}","side":"{side}","qty":"{qty}","price":"{price}"}}"#
             );
-            ((InputTopic::Executions, 0), Some(account), value)
+            ((InputTopic::Executions, shard), Some(account), value)
         }
         18 => control(format!(r#"{{"event":"cash_adjusted","account":"{account}","amount":"{price}","reason":"x"}}"#)),
-        _ => ((InputTopic::Intents, 0), Some(account), format!("no record {number}")),
+        _ => ((InputTopic::Intents, shard), Some(account), format!("no record {number}")),
     }
 }

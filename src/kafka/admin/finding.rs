@@ -1,0 +1,111 @@
+//! What is wrong with a topic: which setting, why it matters, and what mends it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// A guarantee does not hold: the daemon does not run on it.
+    Breaks,
+    /// It works, and could work better.
+    Advice,
+}
+
+/// What the gate promises as long as its topics are as they must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Guarantee {
+    /// Every record has one shard that reads it, and every output a place.
+    EveryRecordHasItsShard,
+    /// The ledger alone rebuilds the state.
+    LedgerIsWhole,
+    /// No input disappears before it was applied.
+    InputsAreRead,
+    /// What was published stays as it was published.
+    OutputsStay,
+    /// What was acknowledged survives the loss of a broker.
+    AcknowledgedIsDurable,
+    /// A record's time is the log's, not its producer's.
+    TimeIsTheLogs,
+    /// Whatever the gate writes fits in its topic.
+    WritesFit,
+    /// What a guarantee rests on could be seen.
+    SettingsAreKnown,
+}
+
+impl Guarantee {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::EveryRecordHasItsShard,
+        Self::LedgerIsWhole,
+        Self::InputsAreRead,
+        Self::OutputsStay,
+        Self::AcknowledgedIsDurable,
+        Self::TimeIsTheLogs,
+        Self::WritesFit,
+        Self::SettingsAreKnown,
+    ];
+
+    /// In words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::EveryRecordHasItsShard => "every record has one shard that reads it, and every output a place",
+            Self::LedgerIsWhole => "the ledger alone rebuilds the state",
+            Self::InputsAreRead => "no input disappears before it was applied",
+            Self::OutputsStay => "what was published stays as it was published",
+            Self::AcknowledgedIsDurable => "what was acknowledged survives the loss of a broker",
+            Self::TimeIsTheLogs => "a record's time is the log's, not its producer's",
+            Self::WritesFit => "whatever the gate writes fits in its topic",
+            Self::SettingsAreKnown => "what the guarantees rest on can be seen",
+        }
+    }
+}
+
+/// One thing that is wrong with a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The topic's name in the cluster.
+    pub topic: String,
+    /// What of it: a setting's name, `topic`, `partitions` or `replicas`.
+    pub setting: &'static str,
+    /// As it is.
+    pub value: String,
+    /// As it should be.
+    pub wanted: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The guarantee that does not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guarantee: Option<Guarantee>,
+    /// Why it matters.
+    pub why: String,
+    /// The command that mends it, or where it is said how.
+    pub mend: String,
+    /// Whether `kafka.force_unsafe` runs on it all the same: the gate cannot do without a topic or its partitions.
+    pub forcible: bool,
+}
+
+impl Finding {
+    /// Whether a guarantee does not hold.
+    #[must_use]
+    pub fn breaks(&self) -> bool {
+        self.severity == Severity::Breaks
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, setting, value, wanted, why, mend, .. } = self;
+        match self.guarantee {
+            Some(guarantee) => {
+                writeln!(f, "breaks: {topic}: {setting} is {value}, wanted {wanted}\n  guarantee: {}", guarantee.describe())?
+            }
+            None => writeln!(f, "advice: {topic}: {setting} is {value}, wanted {wanted}")?,
+        }
+        write!(f, "  why: {why}\n  mend: {mend}")
+    }
+}

@@ -1,0 +1,136 @@
+//! What every topic must be: partitions, replicas, settings.
+//!
+//! Invariant: what `topics create` makes, `topics check` finds nothing wrong with (a test holds them
+//! against each other).
+
+use crate::domain::InputTopic;
+use crate::log::Topic;
+use crate::wire::{OutputTopic, TopicNames};
+
+/// The number of copies that survive a broker at work and another one that is lost.
+pub const REPLICAS: usize = 3;
+/// Of those, how many have a record before it is acknowledged.
+pub const IN_SYNC: usize = 2;
+/// The longest batch that our producers send (librdkafka's `message.max.bytes` and `batch.size`), with its head. A ledger entry is at
+/// most 512 KiB, but several short ones can share a batch.
+pub const BATCH_BYTES: i64 = 1_000_000 + 1_024;
+/// What topics are made with: Kafka's own default.
+const MESSAGE_BYTES: i64 = 1_048_588;
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Less than this is gone before a team is back from its weekend or its incident.
+pub const RETENTION_MS_LEAST: i64 = DAY_MS;
+
+/// What the deployment says about its topics.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The number of shards.
+    pub shards: u32,
+    /// The number of partitions that market data is made with; any number will do later.
+    pub price_partitions: u32,
+    /// The number of replicas to make; as many as the cluster can have, up to three, when it is not given.
+    pub replication: Option<usize>,
+    /// The records' times are their producers' (`log.timestamps`).
+    pub producer_time: bool,
+    /// The topics' names.
+    pub names: TopicNames,
+    /// The brokers, for the commands that mend.
+    pub brokers: String,
+    /// Whether those commands need a file with TLS or SASL settings.
+    pub secured: bool,
+}
+
+impl Plan {
+    /// The partitions that a topic must have; `None` where any number will do.
+    #[must_use]
+    pub const fn partitions(&self, topic: Topic) -> Option<u32> {
+        match topic {
+            Topic::Input(InputTopic::Intents | InputTopic::Executions) | Topic::Ledger => Some(self.shards),
+            Topic::Output(OutputTopic::Decisions | OutputTopic::Commands | OutputTopic::Notifications) => Some(self.shards),
+            Topic::Input(InputTopic::Prices) => None,
+            Topic::Input(InputTopic::Control) | Topic::Output(OutputTopic::DeadLetter) | Topic::Directory | Topic::Audit => Some(1),
+        }
+    }
+
+    /// The partitions that a topic is made with.
+    #[must_use]
+    pub fn partitions_made(&self, topic: Topic) -> u32 {
+        self.partitions(topic).unwrap_or(self.price_partitions)
+    }
+
+    /// The replicas that a topic should have in a cluster of so many brokers.
+    #[must_use]
+    pub fn replicas(&self, brokers: usize) -> usize {
+        self.replication.unwrap_or(REPLICAS.min(brokers)).max(1)
+    }
+
+    /// Whether a topic's times are its producers'.
+    #[must_use]
+    pub const fn has_producer_time(&self, topic: Topic) -> bool {
+        self.producer_time && matches!(topic, Topic::Input(_))
+    }
+
+    /// The settings that a topic is made with.
+    #[must_use]
+    pub fn settings(&self, topic: Topic, replicas: usize) -> Vec<(&'static str, String)> {
+        let time = if self.has_producer_time(topic) { "CreateTime" } else { "LogAppendTime" };
+        vec![
+            ("cleanup.policy", "delete".into()),
+            ("compression.type", compression(topic).into()),
+            ("max.message.bytes", MESSAGE_BYTES.to_string()),
+            ("message.timestamp.type", time.into()),
+            ("min.insync.replicas", IN_SYNC.min(replicas).to_string()),
+            ("retention.bytes", "-1".into()),
+            ("retention.ms", retention_ms(topic).to_string()),
+            ("unclean.leader.election.enable", "false".into()),
+        ]
+    }
+}
+
+/// How a topic is kept: lz4 doubles the rate at which a ledger is read again.
+#[must_use]
+pub const fn compression(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Ledger => "lz4",
+        Topic::Input(_) | Topic::Output(_) | Topic::Directory | Topic::Audit => "producer",
+    }
+}
+
+/// How long a topic's records are kept; -1 for ever.
+#[must_use]
+pub const fn retention_ms(topic: Topic) -> i64 {
+    match topic {
+        Topic::Ledger | Topic::Input(InputTopic::Control) | Topic::Directory | Topic::Audit => -1,
+        Topic::Input(InputTopic::Intents | InputTopic::Executions | InputTopic::Prices) => 7 * DAY_MS,
+        Topic::Output(OutputTopic::Decisions | OutputTopic::Commands | OutputTopic::Notifications) => 30 * DAY_MS,
+        // All shards share it: one that refuses nothing would find its place in it gone.
+        Topic::Output(OutputTopic::DeadLetter) => -1,
+    }
+}
+
+/// Whether the gate writes to a topic by itself, so that a refused record stops it.
+#[must_use]
+pub const fn is_ours(topic: Topic) -> bool {
+    match topic {
+        Topic::Ledger | Topic::Output(_) => true,
+        Topic::Input(_) | Topic::Directory | Topic::Audit => false,
+    }
+}
+
+/// Whether the loss of an acknowledged record of a topic is more than a price that the next one replaces.
+#[must_use]
+pub const fn is_precious(topic: Topic) -> bool {
+    match topic {
+        Topic::Input(InputTopic::Prices) => false,
+        Topic::Input(InputTopic::Intents | InputTopic::Executions | InputTopic::Control) => true,
+        Topic::Ledger | Topic::Output(_) | Topic::Directory | Topic::Audit => true,
+    }
+}
+
+/// Whether this version reads or writes a topic: people and audit come with the directory.
+#[must_use]
+pub const fn is_used(topic: Topic) -> bool {
+    match topic {
+        Topic::Input(_) | Topic::Ledger | Topic::Output(_) => true,
+        Topic::Directory | Topic::Audit => false,
+    }
+}
