@@ -31,6 +31,8 @@ pub(super) enum Role {
     Ingress,
     /// Appends what came by HTTP, all or nothing.
     Batches,
+    /// Sends an event log.
+    Send,
     /// Asks and creates.
     Admin,
 }
@@ -147,7 +149,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
         Role::Batches => {
             config.set("transactional.id", format!("{}-{}-http", options.group, options.instance));
         }
-        Role::Ledger | Role::Outputs | Role::Ingress | Role::Admin => {}
+        Role::Ledger | Role::Outputs | Role::Ingress | Role::Send | Role::Admin => {}
     }
     Ok(config)
 }
@@ -196,6 +198,13 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
         Role::Outputs => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
         Role::Ingress => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
         Role::Batches => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("transaction.timeout.ms", "5000")],
+        Role::Send => &[
+            ("request.timeout.ms", "2000"),
+            ("retry.backoff.ms", "20"),
+            ("linger.ms", "5"),
+            ("compression.type", "lz4"),
+            ("queue.buffering.max.kbytes", "65536"),
+        ],
         Role::Admin => &[],
     }
 }
@@ -256,7 +265,7 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("message.timeout.ms", "0"),
             ("linger.ms", "0"),
         ],
-        Role::Outputs => &[
+        Role::Outputs | Role::Send => &[
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("max.in.flight", "5"),
