@@ -174,7 +174,7 @@ const COMMON: &[(&str, &str)] = &[
 /// Defaults that an operator may change.
 const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
     match role {
-        Role::Membership => &[("heartbeat.interval.ms", "500"), ("queued.min.messages", "1"), ("queued.max.messages.kbytes", "64")],
+        Role::Membership => &[("heartbeat.interval.ms", "500")],
         Role::Inputs => &[
             ("fetch.min.bytes", "1"),
             ("fetch.wait.max.ms", "100"),
@@ -191,14 +191,7 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "32768"),
         ],
-        Role::Range => &[
-            ("fetch.min.bytes", "1"),
-            ("fetch.wait.max.ms", "5"),
-            ("fetch.error.backoff.ms", "10"),
-            ("fetch.queue.backoff.ms", "1"),
-            ("queued.min.messages", "2000"),
-            ("queued.max.messages.kbytes", "8192"),
-        ],
+        Role::Range => &[("fetch.error.backoff.ms", "10"), ("fetch.queue.backoff.ms", "1")],
         Role::Ledger => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("compression.type", "lz4")],
         Role::Outputs => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
         Role::Ingress => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
@@ -228,9 +221,11 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("allow.auto.create.topics", "false"),
             // It reads nothing: every partition is paused as soon as it is assigned.
             ("auto.offset.reset", "latest"),
+            ("queued.min.messages", "1"),
+            ("queued.max.messages.kbytes", "64"),
         ],
         Role::Inputs => CONSUMER,
-        Role::Tail | Role::Range => &[
+        Role::Tail => &[
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("isolation.level", "read_committed"),
@@ -238,6 +233,20 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("allow.auto.create.topics", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
+        ],
+        Role::Range => &[
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+            ("allow.auto.create.topics", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+            // The next range waits behind an empty fetch of the last one.
+            ("fetch.min.bytes", "1"),
+            ("fetch.wait.max.ms", "5"),
+            ("queued.min.messages", "2000"),
+            ("queued.max.messages.kbytes", "8192"),
         ],
         Role::Ledger => &[
             ("enable.idempotence", "true"),
@@ -304,6 +313,7 @@ mod tests {
         assert_eq!(value(Role::Ledger, "linger.ms").as_deref(), Some("0"));
         assert_eq!(value(Role::Outputs, "linger.ms").as_deref(), Some("50"));
         assert_eq!(value(Role::Inputs, "fetch.wait.max.ms").as_deref(), Some("7"));
+        assert_eq!(value(Role::Range, "fetch.wait.max.ms").as_deref(), Some("5"));
         assert_eq!(value(Role::Inputs, "auto.offset.reset").as_deref(), Some("error"));
     }
 }
