@@ -18,15 +18,7 @@ const RULES_TEST: &str = "deploy/prometheus/ordergate.rules.test.yml";
 const DASHBOARD: &str = "deploy/grafana/ordergate.json";
 
 /// Metrics that rules and panels are ready for and the gate does not have yet.
-const TO_COME: &[&str] = &[
-    "ordergate_clock_skew_seconds",
-    "ordergate_data_dir_free_bytes",
-    "ordergate_data_dir_size_bytes",
-    "ordergate_input_queue_records",
-    "ordergate_ledger_lag_frames",
-    "ordergate_output_waiting_seconds",
-    "ordergate_shards",
-];
+const TO_COME: &[&str] = &[];
 
 /// What the metrics_process crate exports.
 const OF_THE_PROCESS: &[&str] = &["process_cpu_seconds_total", "process_max_fds", "process_open_fds", "process_resident_memory_bytes"];
