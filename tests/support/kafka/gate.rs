@@ -1,50 +1,25 @@
 //! What a gate needs of a cluster: its topics, and the settings that point at it.
 
-use super::client::Topic;
+use std::process::Command;
+
 use super::cluster::Cluster;
 
-/// A topic, and how its partitions are counted: by shard, or one.
-const TOPICS: [(&str, bool); 11] = [
-    ("orders.intents", true),
-    ("orders.executions", true),
-    ("market.prices", false),
-    ("gate.control", false),
-    ("gate.ledger", true),
-    ("gate.decisions", true),
-    ("gate.commands", true),
-    ("gate.notifications", true),
-    ("gate.dead-letter", false),
-    ("gate.directory", false),
-    ("gate.audit", false),
-];
+/// The program: cargo's, or another build of it.
+pub fn program() -> String {
+    std::env::var("ORDERGATE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ordergate").to_owned())
+}
 
 impl Cluster {
-    /// Makes the gate's topics for so many shards, as docs/RUNBOOK.md wants them.
+    /// Makes the gate's topics for so many shards, by the gate's own command, as an operator does.
     pub fn create_gate_topics(&mut self, shards: i32) {
-        self.create_gate_topics_timed(shards, "LogAppendTime");
-    }
-
-    /// The same with `message.timestamp.type` of the inputs: whose time a record has.
-    pub fn create_gate_topics_timed(&mut self, shards: i32, timestamps: &str) {
-        let replicas = i32::try_from(self.brokers().split(',').count()).unwrap();
-        let in_sync = if replicas > 1 { "2" } else { "1" };
-        let common = [
-            ("min.insync.replicas", in_sync),
-            ("unclean.leader.election.enable", "false"),
-            ("cleanup.policy", "delete"),
-            ("message.timestamp.type", "LogAppendTime"),
-        ];
-        let inputs = [&common[..3], &[("message.timestamp.type", timestamps), ("retention.ms", "-1")]].concat();
-        let kept = [common.as_slice(), &[("retention.ms", "-1"), ("compression.type", "lz4")]].concat();
-        let topic = |&(name, sharded): &(&'static str, bool)| {
-            let settings = match name {
-                "gate.ledger" => kept.as_slice(),
-                "orders.intents" | "orders.executions" | "market.prices" | "gate.control" => inputs.as_slice(),
-                _ => &common,
-            };
-            Topic { name, partitions: if sharded { shards } else { 1 }, replicas, settings }
-        };
-        self.create_topics(&TOPICS.iter().map(topic).collect::<Vec<_>>());
+        let mut command = Command::new(program());
+        command.args(["topics", "create"]);
+        for (key, value) in self.gate_settings("topics", shards) {
+            command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        self.wait();
     }
 
     /// The settings of an instance on this cluster.
