@@ -2,7 +2,14 @@
 
 use std::process::Command;
 
+use super::client::Topic;
 use super::cluster::Cluster;
+
+/// The topics that the gate reads, and whether they are spread over the shards.
+const INPUTS: [(&str, bool); 4] =
+    [("orders.intents", true), ("orders.executions", true), ("market.prices", false), ("gate.control", false)];
+/// How their records have their producers' times, and stay: those of an old day would be beyond any retention at once.
+const OLD_DAYS: [(&str, &str); 2] = [("message.timestamp.type", "CreateTime"), ("retention.ms", "-1")];
 
 /// The program: cargo's, or another build of it.
 pub fn program() -> String {
@@ -12,8 +19,23 @@ pub fn program() -> String {
 impl Cluster {
     /// Makes the gate's topics for so many shards, by the gate's own command, as an operator does.
     pub fn create_gate_topics(&mut self, shards: i32) {
+        self.create_missing_topics(shards, "append");
+    }
+
+    /// The same for inputs that have their producers' times (`log.timestamps = "producer"`), such as those of a recorded day.
+    pub fn create_gate_topics_for_old_days(&mut self, shards: i32) {
+        let replicas = i32::try_from(self.brokers().split(',').count()).unwrap();
+        let topic = |&(name, spread): &(&'static str, bool)| {
+            let partitions = if spread { shards } else { 1 };
+            Topic { name, partitions, replicas, settings: &OLD_DAYS }
+        };
+        self.create_topics(&INPUTS.iter().map(topic).collect::<Vec<_>>());
+        self.create_missing_topics(shards, "producer");
+    }
+
+    fn create_missing_topics(&mut self, shards: i32, timestamps: &str) {
         let mut command = Command::new(program());
-        command.args(["topics", "create"]);
+        command.args(["topics", "create"]).env("ORDERGATE__LOG__TIMESTAMPS", timestamps);
         for (key, value) in self.gate_settings("topics", shards) {
             command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
         }
