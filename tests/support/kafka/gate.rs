@@ -39,7 +39,12 @@ impl Cluster {
         for (key, value) in self.gate_settings("topics", shards) {
             command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
         }
-        let output = command.output().unwrap();
+        let mut output = command.output().unwrap();
+        if !output.status.success() {
+            // It made them, and looked before the brokers all knew of them; the second time there is nothing to make.
+            self.wait();
+            output = command.output().unwrap();
+        }
         assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         self.wait();
     }
