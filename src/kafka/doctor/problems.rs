@@ -11,6 +11,8 @@ use super::{LedgerEnd, Report};
 
 /// Clocks that differ by less do no harm.
 const SKEW_MS_MAX: i64 = 1_000;
+/// An append takes less, and so long the broker's time can be behind its writer's without any skew.
+const APPEND_MS_MAX: i64 = 5_000;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,8 +137,9 @@ fn owners(report: &Report, problems: &mut Vec<Problem>) {
 }
 
 fn clocks(report: &Report, problems: &mut Vec<Problem>) {
-    if let Some(skew) = report.clock.owner_minus_broker_ms.filter(|skew| skew.abs() > SKEW_MS_MAX) {
-        let what = format!("the clock of a shard's owner and the broker's differ by {skew} ms");
+    if let Some(skew) = report.clock.owner_minus_broker_ms.filter(|skew| *skew > SKEW_MS_MAX || *skew < -APPEND_MS_MAX) {
+        let way = if skew > 0 { "" } else { " (or the append took that long)" };
+        let what = format!("the clock of a shard's owner minus the broker's is {skew} ms{way}");
         problems.push(problem(
             "CLOCK_SKEW",
             false,
