@@ -32,7 +32,7 @@ fn record(place: u64, line: &str) -> Option<Record> {
     let key = line.key.as_deref();
     let source = Source { topic, partition: line.partition.unwrap_or(0), offset: line.offset.unwrap_or(place) };
     let event = decode(topic, key, &line.payload);
-    Some(Record { source, ts: line.ts.unwrap(), received: line.received, key: key_as_id(key), event })
+    Some(Record { source, ts: line.ts.unwrap(), received: line.received, key: key_as_id(key), event, quiet: false })
 }
 
 /// Applies a record; gives what it caused, as text.

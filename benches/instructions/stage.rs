@@ -154,7 +154,7 @@ impl Stage {
 
 fn record(topic: InputTopic, payload: &[u8], offset: u64) -> Record {
     let source = Source { topic, partition: 0, offset };
-    Record { source, ts: START, received: None, key: None, event: wire::decode(topic, None, payload) }
+    Record { source, ts: START, received: None, key: None, event: wire::decode(topic, None, payload), quiet: false }
 }
 
 fn trade(place: usize, price: &str) -> String {

@@ -115,7 +115,7 @@ impl Desk {
     pub fn record(&mut self, topic: InputTopic, payload: &[u8]) -> Record {
         self.offset += 1;
         let source = Source { topic, partition: 0, offset: self.offset };
-        Record { source, ts: self.now, received: None, key: None, event: wire::decode(topic, None, payload) }
+        Record { source, ts: self.now, received: None, key: None, event: wire::decode(topic, None, payload), quiet: false }
     }
 
     pub fn apply(&mut self, record: &Record) {

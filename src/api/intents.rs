@@ -71,7 +71,8 @@ fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
         | Event::Trade(_)
         | Event::Quote(_)
         | Event::Bar(_)
-        | Event::Control(_) => {
+        | Event::Control(_)
+        | Event::Elsewhere => {
             Err(Problem::new(ApiCode::NotAnIntent, "send an order_intent, an order_amend or an order_cancel").field("event"))
         }
     }

@@ -103,8 +103,8 @@ impl OnKafka {
         let cluster = cluster(config)?;
         one_cluster(&cluster, dir)?;
         let given_up = fits(&cluster, config)?;
-        let topics = Arc::new(KafkaTopics::new(&cluster)?);
-        let verdicts = Arc::new(DecisionWatch::start(&cluster)?);
+        let topics = Arc::new(patiently(|| KafkaTopics::new(&cluster))?);
+        let verdicts = Arc::new(patiently(|| DecisionWatch::start(&cluster))?);
         Ok(Self { cluster, topics, verdicts, given_up, _lock: lock })
     }
 }

@@ -102,7 +102,8 @@ impl Shards {
             if state.ending && state.running.is_empty() {
                 return;
             }
-            let wait = if state.running.values().any(|running| running.stopping) { HAND_OVER_LOOK } else { LOOK_EVERY };
+            let soon = state.running.values().any(|running| running.stopping) || self.is_short(&state);
+            let wait = if soon { HAND_OVER_LOOK } else { LOOK_EVERY };
             state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -130,24 +131,45 @@ impl Shards {
         self.start_missing(state)
     }
 
+    /// Whether something that has not failed is still to be started.
+    fn is_short(&self, state: &State) -> bool {
+        let wanted = |shard: &u32| self.plan.standby || state.assigned.contains(shard);
+        let startable = !(state.ending || state.fenced || state.broken);
+        startable
+            && (0..self.plan.count).any(|shard| wanted(&shard) && !state.running.contains_key(&shard) && !state.failed.contains_key(&shard))
+    }
+
+    /// Starts what is missing: what is ours first, each on a thread of its own, for a start asks the log.
     fn start_missing<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         if state.ending || state.fenced || state.broken {
             return state;
         }
-        for shard in 0..self.plan.count {
-            let own = state.assigned.contains(&shard);
-            if !(own || self.plan.standby) || state.running.contains_key(&shard) {
-                continue;
-            }
-            // Starting asks the log, and nobody should wait for that to read a status.
-            drop(state);
-            let moments = Arc::new(Moments::new());
-            let started = (self.plan.start)(shard, own, moments.clone());
-            state = self.state();
+        let missing = |own: bool| {
+            let wanted = (0..self.plan.count).filter(|shard| state.assigned.contains(shard) == own && (own || self.plan.standby));
+            wanted.filter(|shard| !state.running.contains_key(shard)).collect::<Vec<u32>>()
+        };
+        let ours = missing(true);
+        let (own, shards) = if ours.is_empty() { (false, missing(false)) } else { (true, ours) };
+        if shards.is_empty() {
+            return state;
+        }
+        // Nobody should wait for the log to read a status.
+        drop(state);
+        let started = self.start(&shards, own);
+        state = self.state();
+        for (shard, started) in started {
             match started {
-                Ok(service) => {
+                Ok(mut running) => {
                     state.failed.remove(&shard);
-                    state.running.insert(shard, Running { service, moments, stopping: false });
+                    // Meanwhile it may have been taken away.
+                    let ours = state.assigned.contains(&shard);
+                    if state.ending || state.fenced || !(ours || self.plan.standby) {
+                        running.stopping = true;
+                        running.service.handle.stop();
+                    } else if own && !ours {
+                        running.service.handle.own(false);
+                    }
+                    state.running.insert(shard, running);
                 }
                 Err(failure) => {
                     tracing::warn!(shard, %failure, "the shard cannot be started; it is tried again");
@@ -156,6 +178,18 @@ impl Shards {
             }
         }
         state
+    }
+
+    fn start(&self, shards: &[u32], own: bool) -> Vec<(u32, Result<Running, Failure>)> {
+        let one = |shard: u32| {
+            let moments = Arc::new(Moments::new());
+            (self.plan.start)(shard, own, moments.clone()).map(|service| Running { service, moments, stopping: false })
+        };
+        let panicked = || Failure::new(Exit::Log, "the start panicked");
+        thread::scope(|scope| {
+            let starting: Vec<_> = shards.iter().map(|shard| (*shard, scope.spawn(move || one(*shard)))).collect();
+            starting.into_iter().map(|(shard, thread)| (shard, thread.join().unwrap_or_else(|_| Err(panicked())))).collect()
+        })
     }
 
     fn end(&self) {

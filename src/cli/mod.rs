@@ -11,6 +11,7 @@ mod exit;
 mod generate;
 mod ledger;
 mod lines;
+mod place;
 mod range;
 mod replay;
 mod run;
@@ -20,6 +21,7 @@ mod settings;
 mod shell;
 mod tail;
 mod topics;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -46,7 +48,7 @@ enum Command {
     /// Show the gate at work: a daemon, generated orders, decisions explained
     Demo(demo::Args),
     /// Fold a ledger again and prove that it gives what it recorded
-    Verify(ledger::Place),
+    Verify(verify::Args),
     /// Look into a ledger
     Ledger(ledger::Args),
     /// Write deterministic, realistic order flow as an event log
@@ -96,7 +98,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Verify(place) => ledger::run_verify(&place),
+        Command::Verify(args) => verify::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),

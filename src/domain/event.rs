@@ -47,6 +47,8 @@ pub struct Record {
     pub key: Option<Id>,
     /// What it says.
     pub event: Event,
+    /// Several shards apply it, and another one says what is to be said of it for all.
+    pub quiet: bool,
 }
 
 /// What a record says.
@@ -78,6 +80,8 @@ pub enum Event {
     Control(Box<ControlEvent>),
     /// A record that could not be decoded, or that stood in the wrong partition.
     Refused(Box<Refused>),
+    /// An operator's record about an account of another shard: it moves the time, and that is all.
+    Elsewhere,
 }
 
 /// Why a record could not be decoded, and what of it could be read.

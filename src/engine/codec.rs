@@ -4,14 +4,24 @@
 
 use crate::domain::{AccountId, ClientOrderId, Effects, Event, Id, InputTopic, RefusalCode, Refused};
 use crate::log::{OutputRecord, OutputTag};
+use crate::wire::frame::Routing;
 use crate::wire::{self, Origin};
 
-/// What a record says. One in the wrong partition says only who it is about: the books that it
-/// means are another shard's.
+/// What a record says to this shard. One in the wrong partition says only who it is about: the books
+/// that it means are another shard's, as are those of a record that belongs elsewhere.
 #[must_use]
-pub fn event_of(topic: InputTopic, key: Option<&[u8]>, payload: &[u8], misrouted: bool) -> Event {
-    let event = wire::decode(topic, key, payload);
-    if misrouted { misrouted_of(&event) } else { event }
+pub fn event_of(topic: InputTopic, key: Option<&[u8]>, payload: &[u8], routing: Routing) -> Event {
+    routed(wire::decode(topic, key, payload), routing)
+}
+
+/// What a decoded record says to this shard.
+#[must_use]
+pub fn routed(event: Event, routing: Routing) -> Event {
+    match routing {
+        Routing::Here | Routing::Quiet => event,
+        Routing::Misrouted => misrouted_of(&event),
+        Routing::Elsewhere => Event::Elsewhere,
+    }
 }
 
 fn misrouted_of(event: &Event) -> Event {
@@ -31,7 +41,7 @@ fn ids_of(event: &Event) -> (Option<ClientOrderId>, Option<AccountId>) {
         Event::Report(report) => both(report.client_order_id, report.account),
         Event::Busted(busted) => (None, Some(busted.account)),
         Event::Corrected(corrected) => (None, Some(corrected.account)),
-        Event::Trade(_) | Event::Quote(_) | Event::Bar(_) | Event::Control(_) => (None, None),
+        Event::Trade(_) | Event::Quote(_) | Event::Bar(_) | Event::Control(_) | Event::Elsewhere => (None, None),
         Event::Refused(refused) => (refused.client_order_id, refused.account),
     }
 }
@@ -53,7 +63,9 @@ mod tests {
     #[test]
     fn a_misrouted_intent_keeps_its_ids_and_says_nothing_else() {
         let intent = br#"{"event":"order_cancel","client_order_id":"I-1","account":"ACC1"}"#;
-        let Event::Refused(refused) = event_of(InputTopic::Intents, Some(b"ACC1"), intent, true) else { panic!("it was taken") };
+        let Event::Refused(refused) = event_of(InputTopic::Intents, Some(b"ACC1"), intent, Routing::Misrouted) else {
+            panic!("it was taken")
+        };
         assert_eq!((refused.code, refused.account), (RefusalCode::Misrouted, Id::parse(b"ACC1")));
         assert_eq!(refused.client_order_id, Id::parse(b"I-1"));
     }

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use crate::domain::{Effects, Event, InputTopic, Millis, Record, Source};
 use crate::gate::Gate;
 use crate::log::{InputRecord, OutputRecord, Position};
-use crate::wire::frame::{self, Digest, Frame, FrameInput, Hash, InputMark, Outcome, OutputMark};
+use crate::wire::frame::{self, Digest, Frame, FrameInput, Hash, InputMark, Outcome, OutputMark, Routing};
 use crate::wire::{self, Origin};
 
 use super::codec;
+use super::routing::Router;
 use super::snapshots::{Loaded, Standing};
 
 /// The gate of a shard and its place in every topic.
@@ -24,6 +25,17 @@ pub struct Fold {
     pub output_marks: [OutputMark; 4],
     /// The latest clock reading in the ledger.
     pub received: Millis,
+}
+
+/// What is told of a record beside itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Its log timestamp.
+    pub ts: Millis,
+    /// The frame's clock; `None` for records of a file that do not tell it.
+    pub received: Option<Millis>,
+    /// Another shard says what is to be said of it.
+    pub quiet: bool,
 }
 
 /// A fold that comes to another result than the ledger recorded.
@@ -78,22 +90,36 @@ pub enum Drift {
 pub struct Decoded {
     /// The record's bytes.
     pub record: InputRecord,
-    /// It stood in another partition than its key says.
-    pub misrouted: bool,
+    /// Whose it is.
+    pub routing: Routing,
     event: Event,
 }
 
 impl Decoded {
-    /// Decodes a record, cut to what the ledger keeps of it.
+    /// Decodes a record of which it is known whose it is, cut to what the ledger keeps of it.
     #[must_use]
-    pub fn of(mut record: InputRecord, misrouted: bool) -> Self {
-        record.payload.truncate(frame::PAYLOAD_BYTES_KEPT);
-        if let Some(key) = &mut record.key {
-            key.truncate(frame::KEY_BYTES_KEPT);
-        }
-        let event = codec::event_of(record.source.topic, record.key.as_deref(), &record.payload, misrouted);
-        Self { record, misrouted, event }
+    pub fn of(mut record: InputRecord, routing: Routing) -> Self {
+        let event = codec::routed(cut_and_decode(&mut record), routing);
+        Self { record, routing, event }
     }
+
+    /// Decodes a record that comes in, cut to what the ledger keeps of it, and finds out whose it is.
+    #[must_use]
+    pub fn live(mut record: InputRecord, router: &Router) -> Self {
+        // What the key says is asked of the key as it came.
+        let misrouted = router.is_misrouted(&record);
+        let event = cut_and_decode(&mut record);
+        let routing = if misrouted { Routing::Misrouted } else { router.routing(record.source, &event) };
+        Self { record, routing, event: codec::routed(event, routing) }
+    }
+}
+
+fn cut_and_decode(record: &mut InputRecord) -> Event {
+    record.payload.truncate(frame::PAYLOAD_BYTES_KEPT);
+    if let Some(key) = &mut record.key {
+        key.truncate(frame::KEY_BYTES_KEPT);
+    }
+    wire::decode(record.source.topic, record.key.as_deref(), &record.payload)
 }
 
 impl Fold {
@@ -160,24 +186,24 @@ impl Fold {
         standing.outputs = self.output_marks;
     }
 
-    /// Applies a record and appends its outputs to `out`. `received` is the frame's clock; `None`
-    /// for records of a file that do not tell it.
-    pub fn apply_event(&mut self, bytes: &Origin<'_>, ts: Millis, received: Option<Millis>, event: Event, out: &mut Vec<OutputRecord>) {
+    /// Applies a record and appends its outputs to `out`.
+    pub fn apply_event(&mut self, bytes: &Origin<'_>, told: Told, event: Event, out: &mut Vec<OutputRecord>) {
+        let Told { ts, received, quiet } = told;
         let source = bytes.source;
         self.effects.clear();
-        self.gate.apply(&Record { source, ts, received, key: wire::key_as_id(bytes.key), event }, &mut self.effects);
+        self.gate.apply(&Record { source, ts, received, key: wire::key_as_id(bytes.key), event, quiet }, &mut self.effects);
         codec::encode_outputs(&self.effects, self.gate.shard(), self.gate.seq(), bytes, out);
         self.inputs.entry((source.topic, source.partition)).or_default().0 = source.offset.saturating_add(1);
     }
 
     /// Applies a record as part of a frame. [`Fold::end_frame`] follows.
     pub fn apply(&mut self, decoded: Decoded, received: Millis, out: &mut Vec<OutputRecord>) -> FrameInput {
-        let Decoded { record: InputRecord { source, ts, key, payload }, misrouted, event } = decoded;
+        let Decoded { record: InputRecord { source, ts, key, payload }, routing, event } = decoded;
         let first = out.len();
         let bytes = Origin { source, key: key.as_deref(), payload: &payload };
-        self.apply_event(&bytes, ts, Some(received), event, out);
+        self.apply_event(&bytes, Told { ts, received: Some(received), quiet: routing == Routing::Quiet }, event, out);
         let outcome = outcome_of(&out[first..]);
-        FrameInput { source, ts, misrouted, key, payload, outcome }
+        FrameInput { source, ts, routing, key, payload, outcome }
     }
 
     /// Notes what a frame's last record of each partition was, and its clock.
@@ -224,12 +250,12 @@ impl Fold {
     }
 
     fn apply_recorded(&mut self, input: FrameInput, received: Millis, out: &mut Vec<OutputRecord>) -> Result<FrameInput, Drift> {
-        let FrameInput { source, ts, misrouted, key, payload, outcome } = input;
+        let FrameInput { source, ts, routing, key, payload, outcome } = input;
         let next = self.next_of(source.topic, source.partition);
         if source.offset < next {
             return Err(Drift::Order { seq: self.gate.seq() + 1, source_position: position_text(source), next });
         }
-        let decoded = Decoded::of(InputRecord { source, ts, key, payload }, misrouted);
+        let decoded = Decoded::of(InputRecord { source, ts, key, payload }, routing);
         let applied = self.apply(decoded, received, out);
         if applied.outcome == outcome {
             return Ok(applied);

@@ -81,6 +81,9 @@ pub struct Status {
     pub last_commit_ms: u64,
     /// How long the oldest frame in flight has waited, in ms. 0 when there is none.
     pub waiting_ms: u64,
+    /// How long an owner with nothing in flight could not see whether its term goes on, in ms. 0 within
+    /// `Options::look_patience`.
+    pub blind_ms: u64,
     /// The next ledger offset to read.
     pub ledger_next: u64,
     /// The chain's hash.
@@ -94,10 +97,11 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether it decides, and the log keeps up: nothing in flight for longer than `patience`.
+    /// Whether it decides, and the log keeps up: nothing in flight for longer than `patience`, and the
+    /// ledger can be read.
     #[must_use]
     pub fn is_ready(&self, patience: Duration) -> bool {
-        self.phase == Phase::Owning && u128::from(self.waiting_ms) < patience.as_millis().max(1)
+        self.phase == Phase::Owning && self.blind_ms == 0 && u128::from(self.waiting_ms) < patience.as_millis().max(1)
     }
 }
 
@@ -149,7 +153,8 @@ impl Handle {
         answer
     }
 
-    /// Whether this instance should own the shard, as far as group membership says.
+    /// Whether this instance should own the shard, as far as group membership says. An owner that should
+    /// not any more finishes what is under way, and then follows with all that it has read.
     pub fn own(&self, wanted: bool) {
         self.send(Request::Own(wanted));
     }

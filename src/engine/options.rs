@@ -24,6 +24,8 @@ pub struct Options {
     pub outputs_in_flight_max: usize,
     /// How often an owner with nothing in flight looks whether someone else has claimed.
     pub tail_every: Duration,
+    /// How long looking may fail before the shard says that it is not ready.
+    pub look_patience: Duration,
     /// How long it waits before it begins again after it lost its log or its term.
     pub retry_after: Duration,
     /// Whether it claims as soon as it has read everything. Otherwise it follows until it is told to.
@@ -39,7 +41,7 @@ pub struct Options {
     /// No state hash with more accounts than this (a closing frame: a hundred times as many): it
     /// costs as much as writing them all.
     pub state_hash_accounts_max: usize,
-    /// How long stopping may wait for acknowledgements.
+    /// How long stopping, or handing over, may wait for acknowledgements.
     pub drain_max: Duration,
     /// A planted bug, for the simulation to find.
     #[doc(hidden)]
@@ -57,6 +59,7 @@ impl Default for Options {
             inbox_records_max: 16_384,
             outputs_in_flight_max: 65_536,
             tail_every: Duration::from_millis(100),
+            look_patience: Duration::from_secs(5),
             retry_after: Duration::from_secs(1),
             own: true,
             reclaim: true,
@@ -100,11 +103,17 @@ pub enum Planted {
     ClockGoesBack,
     /// An owner that has nothing to append does not look at the ledger.
     NeverTail,
+    /// What an output topic no longer keeps is taken for published.
+    TrustRetention,
+    /// A shard is handed over with frames in flight, and the fold that is ahead of the ledger is kept.
+    FollowAhead,
+    /// What changed while it followed is not in the next snapshot.
+    ForgetTouched,
 }
 
 /// All of them.
 #[doc(hidden)]
-pub const ALL_PLANTED: [Planted; 13] = [
+pub const ALL_PLANTED: [Planted; 16] = [
     Planted::PublishBeforeAck,
     Planted::TrustEveryAck,
     Planted::GoOnAfterFailure,
@@ -118,4 +127,7 @@ pub const ALL_PLANTED: [Planted; 13] = [
     Planted::SnapshotInFlight,
     Planted::ClockGoesBack,
     Planted::NeverTail,
+    Planted::TrustRetention,
+    Planted::FollowAhead,
+    Planted::ForgetTouched,
 ];

@@ -54,6 +54,8 @@ pub struct Owner {
     next_n: u64,
     next_head: Hash,
     looked: Duration,
+    /// When it last knew that the term goes on.
+    sure: Duration,
     planted: Option<Planted>,
 }
 
@@ -70,6 +72,7 @@ impl Owner {
             next_n: sequence.n,
             next_head: sequence.head,
             looked: now,
+            sure: now,
             planted,
         }
     }
@@ -124,16 +127,32 @@ impl Owner {
         }
     }
 
-    /// With nothing in flight an owner would not notice a claim: it looks now and then.
+    /// With nothing in flight an owner would not notice a claim: it looks now and then. A log that
+    /// cannot be read for a while is not looked at: what the owner appends then still has to count.
     ///
     /// # Errors
-    /// The term is over, or the log fails.
+    /// The term is over, or the log fails for good.
     pub fn look<L: ShardLog>(&mut self, log: &mut L, tail: &mut Sequence, now: Duration, every: Duration) -> Result<(), Trouble> {
-        if !self.flight.is_empty() || now.saturating_sub(self.looked) < every || self.planted == Some(Planted::NeverTail) {
+        if !self.flight.is_empty() {
+            self.sure = now;
+            return Ok(());
+        }
+        if now.saturating_sub(self.looked) < every || self.planted == Some(Planted::NeverTail) {
             return Ok(());
         }
         self.looked = now;
-        self.read_some(log, tail).map(|_| ())
+        match self.read_some(log, tail) {
+            Ok(_) => self.sure = now,
+            Err(trouble @ Trouble::Log(_)) if trouble.passes() => tracing::debug!(%trouble, "the ledger's end cannot be looked at"),
+            Err(trouble) => return Err(trouble),
+        }
+        Ok(())
+    }
+
+    /// How long it has not known whether the term goes on.
+    #[must_use]
+    pub const fn unsure_for(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.sure)
     }
 
     /// Whether the record is in a frame that is not committed.

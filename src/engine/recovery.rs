@@ -44,7 +44,7 @@ impl Repair {
     ///
     /// # Errors
     /// A topic and the ledger contradict each other, or the log fails.
-    pub fn advance<L: ShardLog>(&mut self, log: &mut L, replica: &mut Replica, planted: Option<Planted>) -> Result<bool, Trouble> {
+    pub fn advance<L: ShardLog>(&mut self, log: &mut L, replica: &Replica, planted: Option<Planted>) -> Result<bool, Trouble> {
         let Some((place, from)) = self.reading else { return Ok(true) };
         let topic = OutputTopic::ALL[place];
         let mark = replica.fold.output_marks[place];
@@ -54,7 +54,21 @@ impl Repair {
                 return Err(Trouble::OutputLost { topic, end, mark: mark.offset });
             }
         }
-        let records = log.read(ShardTopic::Output(topic), from, RECORDS_PER_READ)?;
+        let records = match log.read(ShardTopic::Output(topic), from, RECORDS_PER_READ) {
+            Ok(records) => records,
+            // What the topic no longer keeps counts as absent, and is published again.
+            Err(LogError::OutOfRange { asked, first, next, .. }) if asked < first && first <= next => {
+                tracing::warn!(topic = topic.as_str(), asked, first, "outputs that are not known to be published are no longer kept");
+                self.ends[place] = self.ends[place].max(first);
+                if planted == Some(Planted::TrustRetention) {
+                    let deleted = replica.unpublished.iter().filter(|output| output.topic == topic);
+                    self.present.extend(deleted.map(|output| (output.tag.seq, output.tag.index)));
+                }
+                self.reading = Some((place, first));
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if let Some(last) = records.last() {
             self.ends[place] = last.offset + 1;
             self.reading = Some((place, last.offset + 1));
@@ -90,17 +104,15 @@ impl Repair {
         Ok(())
     }
 
-    fn publish_absent<L: ShardLog>(&mut self, log: &mut L, replica: &mut Replica, planted: Option<Planted>) -> Result<(), LogError> {
+    fn publish_absent<L: ShardLog>(&mut self, log: &mut L, replica: &Replica, planted: Option<Planted>) -> Result<(), LogError> {
         let absent = |output: &OutputRecord| {
             output.tag.seq > replica.fold.output_marks[output.topic.place()].seq
                 && !self.present.contains(&(output.tag.seq, output.tag.index))
                 && planted != Some(Planted::SkipRepair)
         };
-        for output in std::mem::take(&mut replica.unpublished) {
-            if absent(&output) {
-                self.repaired += 1;
-                self.publisher.publish(log, output)?;
-            }
+        for output in replica.unpublished.iter().filter(|output| absent(output)) {
+            self.repaired += 1;
+            self.publisher.publish(log, output.clone())?;
         }
         Ok(())
     }

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::{Effects, InputTopic, Millis, Source};
 use crate::log::{LogError, OutputRecord, StoredRecord};
-use crate::wire::frame::{self, Entry};
+use crate::wire::frame::{self, Entry, Routing};
 use crate::wire::{self, LineError, Origin, TopicNames};
 
 use super::codec;
-use super::fold::Fold;
+use super::fold::{Fold, Told};
 use super::ownership::{Judgement, Sequence};
 use super::replica::FoldError;
 
@@ -158,9 +158,9 @@ pub fn replay_lines(log: EventLog, names: &TopicNames, visit: &mut Visit<'_>) ->
         let source = Source { topic, partition, offset: line.offset.unwrap_or(*end) };
         *end = source.offset.saturating_add(1);
         outputs.clear();
-        let event = codec::event_of(topic, line.key.as_deref(), &line.payload, false);
+        let event = codec::event_of(topic, line.key.as_deref(), &line.payload, Routing::Here);
         let bytes = Origin { source, key: line.key.as_deref(), payload: &line.payload };
-        fold.apply_event(&bytes, ts, line.received, event, &mut outputs);
+        fold.apply_event(&bytes, Told { ts, received: line.received, quiet: false }, event, &mut outputs);
         let replayed = Replayed { fold: &fold, source, ts, received: line.received, effects: fold.effects(), outputs: &outputs };
         if visit(&replayed).map_err(ReplayError::Visit)?.is_break() {
             return Ok(fold);
@@ -195,8 +195,9 @@ pub fn replay_ledger(
             for input in frame.inputs.iter().filter(|_| counts) {
                 outputs.clear();
                 let (source, ts, key) = (input.source, input.ts, input.key.as_deref());
-                let event = codec::event_of(source.topic, key, &input.payload, input.misrouted);
-                fold.apply_event(&Origin { source, key, payload: &input.payload }, ts, received, event, &mut outputs);
+                let event = codec::event_of(source.topic, key, &input.payload, input.routing);
+                let told = Told { ts, received, quiet: input.routing == Routing::Quiet };
+                fold.apply_event(&Origin { source, key, payload: &input.payload }, told, event, &mut outputs);
                 let replayed = Replayed { fold: &fold, source, ts, received, effects: fold.effects(), outputs: &outputs };
                 if visit(&replayed).map_err(ReplayError::Visit)?.is_break() {
                     return Ok(fold);

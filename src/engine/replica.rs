@@ -22,7 +22,8 @@ pub struct Replica {
     pub sequence: Sequence,
     /// What they amount to.
     pub fold: Fold,
-    /// The outputs of records above their topic's mark, in order.
+    /// The outputs of records above their topic's mark, in order. No more than an owner has on their way
+    /// at once, since its next frame says what is published by then.
     pub unpublished: VecDeque<OutputRecord>,
     /// How many entries were read that did not count.
     pub void_entries: u64,

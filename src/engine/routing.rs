@@ -4,6 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::{AccountId, ControlEvent, Event, InputTopic, Source};
+use crate::log::InputRecord;
+use crate::wire::frame::Routing;
+
 /// How producers choose the partition of `orders.*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -30,6 +34,69 @@ impl Partitioner {
     #[must_use]
     pub fn misrouted(self, key: Option<&[u8]>, partition: u32, partitions: u32) -> bool {
         partitions > 1 && key.is_none_or(|key| self.partition(key, partitions) != partition)
+    }
+}
+
+/// Where a shard stands among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Router {
+    /// How accounts are spread.
+    pub partitioner: Partitioner,
+    /// This shard.
+    pub shard: u32,
+    /// How many there are.
+    pub shards: u32,
+}
+
+impl Router {
+    /// Whether a record stands in another partition than its key says. Only `orders.*` are spread.
+    #[must_use]
+    pub fn is_misrouted(&self, record: &InputRecord) -> bool {
+        match record.source.topic {
+            InputTopic::Intents | InputTopic::Executions => {
+                self.partitioner.misrouted(record.key.as_deref(), record.source.partition, self.shards)
+            }
+            InputTopic::Prices | InputTopic::Control => false,
+        }
+    }
+
+    /// Whose a record is that stands where it belongs: of the topics that all shards read, an
+    /// operator's record about one account is that account's shard's; of any other one shard, by its
+    /// partition, says what is to be said.
+    #[must_use]
+    pub fn routing(&self, source: Source, event: &Event) -> Routing {
+        if self.shards <= 1 {
+            return Routing::Here;
+        }
+        match (source.topic, event) {
+            (InputTopic::Intents | InputTopic::Executions, _) => Routing::Here,
+            (InputTopic::Prices | InputTopic::Control, event) => match account_of(event) {
+                Some(account) if self.partitioner.partition(account.as_bytes(), self.shards) == self.shard => Routing::Here,
+                Some(_) => Routing::Elsewhere,
+                None if source.partition % self.shards == self.shard => Routing::Here,
+                None => Routing::Quiet,
+            },
+        }
+    }
+}
+
+/// The one account that an operator's record is about.
+fn account_of(event: &Event) -> Option<AccountId> {
+    let Event::Control(control) = event else { return None };
+    match &**control {
+        ControlEvent::AccountOpened(opened) => Some(opened.account),
+        ControlEvent::AccountClosed { account }
+        | ControlEvent::AccountLimitsSet { account, .. }
+        | ControlEvent::CashAdjusted { account, .. } => Some(*account),
+        ControlEvent::TradingStateSet(set) => set.scope.account,
+        ControlEvent::LatchReleased(released) => Some(released.account),
+        ControlEvent::GateSettingsSet(_)
+        | ControlEvent::InstrumentDefined(_)
+        | ControlEvent::Split { .. }
+        | ControlEvent::RestrictedListSet(_)
+        | ControlEvent::RuleCreated(_)
+        | ControlEvent::RuleUpdated(_)
+        | ControlEvent::RuleDeleted { .. } => None,
     }
 }
 

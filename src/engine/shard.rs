@@ -40,7 +40,7 @@ pub struct Shard<L: ShardLog> {
     pub(super) inbox: VecDeque<InputRecord>,
     pub(super) acknowledgements: VecDeque<LogEvent>,
     pub(super) snapshot: SnapshotClock,
-    pub(super) stopping: Option<Stopping>,
+    pub(super) draining: Option<Draining>,
     pub(super) trouble: Option<Phase>,
     pub(super) reported: Duration,
     pub(super) wanted: bool,
@@ -58,16 +58,29 @@ pub(super) enum Stage {
     Stopped,
 }
 
-/// A stop that is under way.
+/// An end of deciding that is under way.
 #[derive(Clone, Copy)]
-pub(super) struct Stopping {
+pub(super) struct Draining {
     pub(super) deadline: Duration,
     pub(super) closed: bool,
+    pub(super) then: Then,
+}
+
+/// What comes after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Another instance decides, and this one follows.
+    Follow,
+    Stop,
 }
 
 /// When the next snapshot is due.
 pub(super) struct SnapshotClock {
     pub(super) at: Duration,
+    /// The records behind this one count towards the next. A new owner begins to count, so that its
+    /// first decisions do not wait for a snapshot.
+    pub(super) from: u64,
+    /// The sequence of the last one.
     pub(super) seq: u64,
     pub(super) whole: bool,
 }
@@ -84,7 +97,7 @@ impl<L: ShardLog> Shard<L> {
         let layout = log.layout();
         let (status, watched) = watch::channel(Status { shard: layout.shard, ..Status::default() });
         let (handle, requests) = Handle::new(log.waker(), watched);
-        let snapshot = SnapshotClock { at: clock.elapsed(), seq: 0, whole: true };
+        let snapshot = SnapshotClock { at: clock.elapsed(), from: 0, seq: 0, whole: true };
         let wanted = options.own;
         let shard = Self {
             log,
@@ -101,7 +114,7 @@ impl<L: ShardLog> Shard<L> {
             inbox: VecDeque::new(),
             acknowledgements: VecDeque::new(),
             snapshot,
-            stopping: None,
+            draining: None,
             trouble: None,
             reported: Duration::ZERO,
             wanted,
@@ -142,7 +155,7 @@ impl<L: ShardLog> Shard<L> {
         self.append(applied, outputs)?;
         let committed = self.settle()?;
         self.publish(committed)?;
-        self.snapshot_or_stop()
+        self.snapshot_or_end()
     }
 
     /// 1. Takes what the log has: records into the inbox, acknowledgements beside it.
@@ -168,7 +181,7 @@ impl<L: ShardLog> Shard<L> {
         if !self.may_sequence() {
             return batch;
         }
-        let mut bytes = 0;
+        let (router, mut bytes) = (self.router(), 0);
         while let Some(record) = self.inbox.front() {
             let size = record.payload.len().min(frame::PAYLOAD_BYTES_KEPT)
                 + record.key.as_ref().map_or(0, Vec::len).min(frame::KEY_BYTES_KEPT)
@@ -178,8 +191,7 @@ impl<L: ShardLog> Shard<L> {
             }
             bytes += size;
             if let Some(record) = self.inbox.pop_front() {
-                let misrouted = self.is_misrouted(&record);
-                batch.push(Decoded::of(record, misrouted));
+                batch.push(Decoded::live(record, &router));
             }
         }
         batch
@@ -285,13 +297,16 @@ impl<L: ShardLog> Shard<L> {
             Some(replica) => replica,
             None => {
                 // What changed since the stored snapshots was forgotten with the old replica.
-                self.snapshot.whole = true;
-                self.replica.insert(open_replica(&mut self.log, self.store.as_mut(), self.options.planted)?)
+                let opened = open_replica(&mut self.log, self.store.as_mut(), self.options.planted)?;
+                let seq = opened.fold.gate().seq();
+                self.snapshot = SnapshotClock { whole: true, from: seq, seq, ..self.snapshot };
+                self.replica.insert(opened)
             }
         };
         if replica.read_on(&mut self.log)? > 0 {
             return Ok(());
         }
+        self.trouble = None;
         if self.wanted {
             let mut basis = replica.sequence.clone();
             if self.options.planted == Some(Planted::ClaimSameTerm) && basis.term > 0 {
@@ -300,10 +315,13 @@ impl<L: ShardLog> Shard<L> {
             let claim = frame::encode(&self.options.claimant.claim(&basis, self.clock.wall_ms()))?;
             self.log.append(u64::MAX, claim)?;
             self.stage = Stage::Claiming { claim_at: None };
-        } else {
-            self.idle(wait)?;
+            return Ok(());
         }
-        Ok(())
+        // Nothing stands between this snapshot and the last one that is not in the ledger.
+        if replica.unpublished.is_empty() && self.snapshot_due() {
+            self.offer_snapshot();
+        }
+        self.idle(wait)
     }
 
     /// Waits until the claim is durable, and folds everything up to it.
@@ -371,14 +389,18 @@ impl<L: ShardLog> Shard<L> {
 
     fn become_owner(&mut self) {
         let Stage::Repairing(repair) = std::mem::replace(&mut self.stage, Stage::Following) else { return };
-        let Some(replica) = &self.replica else { return };
+        let Some(replica) = &mut self.replica else { return };
+        replica.unpublished.clear();
+        if self.options.planted == Some(Planted::ForgetTouched) {
+            replica.fold.take_touched();
+        }
         let (seq, term, repaired) = (replica.fold.gate().seq(), replica.sequence.term, repair.repaired);
         let now = self.clock.elapsed();
         let owner = Owner::new(&replica.sequence, repair.into_publisher(seq), seq, now, self.options.planted);
         tracing::info!(shard = self.layout.shard, term, seq, repaired, "the shard is ours");
         self.inbox.clear();
         self.acknowledgements.clear();
-        self.snapshot = SnapshotClock { at: now, seq, ..self.snapshot };
+        (self.snapshot.at, self.snapshot.from) = (now, seq);
         self.trouble = None;
         self.stage = Stage::Owning(Box::new(owner));
     }

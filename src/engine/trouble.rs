@@ -144,6 +144,17 @@ impl Trouble {
         }
     }
 
+    /// Whether a replica that was only read is as good as before.
+    #[must_use]
+    pub const fn leaves_the_replica(&self) -> bool {
+        match self {
+            Self::Log(_) | Self::Fold(FoldError::Log(_)) | Self::Deposed { .. } => true,
+            Self::Hole { .. } | Self::AppendOrder { .. } | Self::PublishOrder(_) | Self::Frame(_) => false,
+            Self::Fold(FoldError::Entry { .. } | FoldError::Sequence(_) | FoldError::Drift { .. }) => false,
+            Self::OutputAhead { .. } | Self::OutputDiffers { .. } | Self::OutputLost { .. } | Self::InputDiffers { .. } => false,
+        }
+    }
+
     /// The phase of a shard that has it.
     #[must_use]
     pub fn phase(&self) -> Phase {

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use crate::domain::InputTopic;
-use crate::log::{InputRecord, ShardLog, ShardTopic};
+use crate::log::{ShardLog, ShardTopic};
 use crate::wire::frame::Frame;
 
 use super::handle::{self, Phase, Request, Status};
 use super::options::Planted;
 use super::replica::FoldError;
-use super::shard::{Shard, Stage, Stopping};
+use super::routing::Router;
+use super::shard::{Draining, Shard, SnapshotClock, Stage, Then};
 use super::snapshots::Offer;
 use super::trouble::Trouble;
 
@@ -30,12 +30,12 @@ impl<L: ShardLog> Shard<L> {
 
     /// Whether nothing more is taken in, so that what is under way comes to an end.
     pub(super) fn is_pausing(&self) -> bool {
-        self.stopping.is_some() || self.snapshot_due()
+        self.draining.is_some() || self.snapshot_due()
     }
 
-    fn snapshot_due(&self) -> bool {
+    pub(super) fn snapshot_due(&self) -> bool {
         let Some(replica) = &self.replica else { return false };
-        let since = replica.fold.gate().seq().saturating_sub(self.snapshot.seq);
+        let since = replica.fold.gate().seq().saturating_sub(self.snapshot.from);
         let late = since > 0 && self.clock.elapsed().saturating_sub(self.snapshot.at) >= self.options.snapshot_every;
         (late || since >= self.options.snapshot_records) && self.store.ready()
     }
@@ -48,22 +48,18 @@ impl<L: ShardLog> Shard<L> {
         due && replica.fold.gate().accounts().len() <= self.options.state_hash_accounts_max
     }
 
-    /// Whether a record stands in another partition than its key says. Only `orders.*` are spread.
-    pub(super) fn is_misrouted(&self, record: &InputRecord) -> bool {
-        match record.source.topic {
-            InputTopic::Intents | InputTopic::Executions => {
-                self.options.partitioner.misrouted(record.key.as_deref(), record.source.partition, self.layout.shards)
-            }
-            InputTopic::Prices | InputTopic::Control => false,
-        }
+    /// Where this shard stands among the others.
+    pub(super) const fn router(&self) -> Router {
+        Router { partitioner: self.options.partitioner, shard: self.layout.shard, shards: self.layout.shards }
     }
 
-    /// With nothing in flight: a snapshot when it is due, the end when that is asked for.
-    pub(super) fn snapshot_or_stop(&mut self) -> Result<(), Trouble> {
+    /// With nothing in flight: a snapshot when it is due, the end of deciding when that is asked for.
+    pub(super) fn snapshot_or_end(&mut self) -> Result<(), Trouble> {
         let Stage::Owning(owner) = &self.stage else { return Ok(()) };
         let idle = owner.flight.is_empty() && owner.publisher.waiting() == 0;
-        if let Some(stopping) = self.stopping {
-            return if idle { self.close(stopping) } else { self.give_up_late(stopping) };
+        if let Some(draining) = self.draining {
+            let ahead = draining.then == Then::Follow && self.options.planted == Some(Planted::FollowAhead);
+            return if idle || ahead { self.close(draining) } else { self.give_up_late(draining) };
         }
         if (idle || self.options.planted == Some(Planted::SnapshotInFlight)) && self.snapshot_due() {
             self.offer_snapshot();
@@ -71,10 +67,12 @@ impl<L: ShardLog> Shard<L> {
         Ok(())
     }
 
-    fn offer_snapshot(&mut self) {
-        let (Some(replica), Stage::Owning(owner)) = (self.replica.as_mut(), &self.stage) else { return };
+    pub(super) fn offer_snapshot(&mut self) {
+        let Some(replica) = self.replica.as_mut() else { return };
         let mut standing = replica.standing();
-        standing.outputs = owner.publisher.marks();
+        if let Stage::Owning(owner) = &self.stage {
+            standing.outputs = owner.publisher.marks();
+        }
         let whole = self.snapshot.whole || self.store.wants_whole();
         let touched = replica.fold.take_touched();
         let gate = replica.fold.gate();
@@ -83,19 +81,17 @@ impl<L: ShardLog> Shard<L> {
         let touched = places.into_iter().filter_map(|place| Some((place, accounts.get(place as usize)?.clone()))).collect();
         let seq = standing.seq;
         self.store.offer(Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole });
-        self.snapshot.at = self.clock.elapsed();
-        self.snapshot.seq = seq;
-        self.snapshot.whole = false;
+        self.snapshot = SnapshotClock { at: self.clock.elapsed(), from: seq, seq, whole: false };
         self.observer.snapshot_offered(seq);
     }
 
-    /// A closing frame with the state's hash, a snapshot, and the end.
-    fn close(&mut self, stopping: Stopping) -> Result<(), Trouble> {
+    /// A closing frame with the state's hash, a snapshot, and the end of deciding.
+    fn close(&mut self, draining: Draining) -> Result<(), Trouble> {
         let now = self.clock.elapsed();
         let (Some(replica), Stage::Owning(owner)) = (self.replica.as_mut(), &mut self.stage) else { return Ok(()) };
         let fold = &replica.fold;
-        if !stopping.closed && owner.has_committed() {
-            self.stopping = Some(Stopping { closed: true, ..stopping });
+        if !draining.closed && owner.has_committed() {
+            self.draining = Some(Draining { closed: true, ..draining });
             let few = fold.gate().accounts().len() / 100 <= self.options.state_hash_accounts_max;
             let frame = Frame {
                 term: 0,
@@ -110,8 +106,17 @@ impl<L: ShardLog> Shard<L> {
             };
             return owner.append(&mut self.log, frame, Vec::new(), now);
         }
+        let changed = self.snapshot.seq < fold.gate().seq() || draining.closed;
+        match draining.then {
+            Then::Stop => self.stop_closed(changed),
+            Then::Follow => self.follow_on(changed),
+        }
+        Ok(())
+    }
+
+    fn stop_closed(&mut self, changed: bool) {
         let written = self.store.finish(self.options.drain_max);
-        if self.store.ready() && (self.snapshot.seq < fold.gate().seq() || stopping.closed) {
+        if self.store.ready() && changed {
             self.offer_snapshot();
             if !self.store.finish(self.options.drain_max) {
                 tracing::warn!("the last snapshot was not written; the next start folds more of the ledger");
@@ -120,13 +125,47 @@ impl<L: ShardLog> Shard<L> {
             tracing::warn!("the snapshot under way was not written; the next start folds more of the ledger");
         }
         self.stage = Stage::Stopped;
-        Ok(())
     }
 
-    fn give_up_late(&mut self, stopping: Stopping) -> Result<(), Trouble> {
-        if self.clock.elapsed() >= stopping.deadline {
-            tracing::error!("stopped with frames unacknowledged: the log did not answer in time");
-            self.stage = Stage::Stopped;
+    /// Everything is committed and published: what was read goes on being true, for whoever claims next.
+    fn follow_on(&mut self, changed: bool) {
+        // One that is still being written is not waited for: what changed is kept for the next.
+        if self.store.ready() && changed {
+            self.offer_snapshot();
+        }
+        if let (Some(replica), Stage::Owning(owner)) = (self.replica.as_mut(), &self.stage) {
+            replica.fold.output_marks = owner.publisher.marks();
+            tracing::info!(shard = self.layout.shard, term = owner.term, seq = owner.committed_seq, "the shard is handed over");
+        }
+        self.forget_term();
+        self.draining = None;
+        self.stage = Stage::Following;
+    }
+
+    /// What belongs to a term and to no reading of the ledger.
+    fn forget_term(&mut self) {
+        self.log.abandon();
+        self.desk.give_up();
+        self.inbox.clear();
+        self.acknowledgements.clear();
+    }
+
+    fn give_up_late(&mut self, draining: Draining) -> Result<(), Trouble> {
+        if self.clock.elapsed() < draining.deadline {
+            return Ok(());
+        }
+        match draining.then {
+            Then::Stop => {
+                tracing::error!("stopped with frames unacknowledged: the log did not answer in time");
+                self.stage = Stage::Stopped;
+            }
+            Then::Follow => {
+                tracing::error!("handed over with frames unacknowledged: the log did not answer in time; it reads anew what landed");
+                self.forget_term();
+                self.replica = None;
+                self.draining = None;
+                self.stage = Stage::Following;
+            }
         }
         Ok(())
     }
@@ -140,7 +179,9 @@ impl<L: ShardLog> Shard<L> {
         if let Trouble::Deposed { .. } = trouble {
             self.wanted = self.wanted && self.options.reclaim;
         }
-        if self.stopping.is_some() {
+        // An owner's fold is ahead of the ledger; one that only read is where it has read.
+        let reads_on = !matches!(self.stage, Stage::Owning(_)) && trouble.passes() && trouble.leaves_the_replica();
+        if self.draining.take().is_some_and(|draining| draining.then == Then::Stop) {
             tracing::warn!(code = trouble.code(), %trouble, "stopped with frames unacknowledged; the next start reads what landed");
             self.stage = Stage::Stopped;
         } else if trouble.passes() {
@@ -150,11 +191,10 @@ impl<L: ShardLog> Shard<L> {
             tracing::error!(code = trouble.code(), %trouble, advice = trouble.advice(), "the shard refuses to go on");
             self.stage = Stage::Refusing;
         }
-        self.log.abandon();
-        self.desk.give_up();
-        self.replica = None;
-        self.inbox.clear();
-        self.acknowledgements.clear();
+        self.forget_term();
+        if !reads_on {
+            self.replica = None;
+        }
         self.trouble = Some(phase);
     }
 
@@ -207,18 +247,29 @@ impl<L: ShardLog> Shard<L> {
 
     fn own(&mut self, wanted: bool) {
         self.wanted = wanted;
-        if !wanted && matches!(self.stage, Stage::Owning(_) | Stage::Claiming { .. } | Stage::Repairing(_)) {
-            // What is in flight may land; whoever claims next reads it.
-            self.log.abandon();
-            self.desk.give_up();
-            self.replica = None;
-            self.stage = Stage::Following;
+        match (&self.stage, wanted) {
+            (Stage::Owning(_), false) => {
+                let deadline = self.clock.elapsed() + self.options.drain_max;
+                self.draining.get_or_insert(Draining { deadline, closed: false, then: Then::Follow });
+            }
+            // A term that was about to end goes on; a closing frame is a frame like any other.
+            (Stage::Owning(_), true) => self.draining = self.draining.filter(|draining| draining.then == Then::Stop),
+            (Stage::Claiming { .. } | Stage::Repairing(_), false) => {
+                // What is in flight may land; whoever claims next reads it, and so does this replica.
+                self.forget_term();
+                self.stage = Stage::Following;
+            }
+            (Stage::Claiming { .. } | Stage::Repairing(_), true) => {}
+            (Stage::Following | Stage::Waiting { .. } | Stage::Refusing | Stage::Stopped, _) => {}
         }
     }
 
     fn stop(&mut self) {
-        if self.stopping.is_none() {
-            self.stopping = Some(Stopping { deadline: self.clock.elapsed() + self.options.drain_max, closed: false });
+        let deadline = self.clock.elapsed() + self.options.drain_max;
+        match &mut self.draining {
+            Some(Draining { then: Then::Stop, .. }) => {}
+            Some(draining) => (draining.then, draining.deadline) = (Then::Stop, deadline),
+            None => self.draining = Some(Draining { deadline, closed: false, then: Then::Stop }),
         }
         if !matches!(self.stage, Stage::Owning(_)) {
             self.stage = Stage::Stopped;
@@ -247,7 +298,7 @@ impl<L: ShardLog> Shard<L> {
             Stage::Following => self.trouble.clone().unwrap_or(Phase::Following),
             Stage::Claiming { .. } => Phase::Claiming,
             Stage::Repairing(_) => Phase::Repairing,
-            Stage::Owning(_) if self.stopping.is_some() => Phase::Draining,
+            Stage::Owning(_) if self.draining.is_some() => Phase::Draining,
             Stage::Owning(_) => Phase::Owning,
             Stage::Waiting { .. } | Stage::Refusing => self.trouble.clone().unwrap_or_default(),
             Stage::Stopped => Phase::Stopped,
@@ -261,6 +312,8 @@ impl<L: ShardLog> Shard<L> {
             status.committed_seq = owner.committed_seq;
             status.frames_in_flight = owner.flight.len();
             status.outputs_in_flight = owner.publisher.waiting();
+            let unsure = owner.unsure_for(now);
+            status.blind_ms = if unsure > self.options.look_patience { millis(unsure) } else { 0 };
             status.waiting_ms = owner.flight.front().map_or(0, |frame| millis(now.saturating_sub(frame.appended)));
         }
         let Some(replica) = &self.replica else { return status };

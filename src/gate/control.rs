@@ -41,8 +41,11 @@ impl Gate {
             ControlEvent::TradingStateSet(set) => self.set_trading_state(set, turn),
             ControlEvent::LatchReleased(released) => self.release_latch(released, turn),
         };
-        if let Err((code, field, message)) = taken {
-            turn.dead_letter(code, field, message);
+        match taken {
+            Ok(()) => {}
+            // Books and prices object to a split, and every shard has its own of them.
+            Err((code @ RefusalCode::InvalidSplit, field, message)) => turn.dead_letter(code, field, message),
+            Err((code, field, message)) => turn.shared_dead_letter(code, field, message),
         }
     }
 

@@ -277,6 +277,10 @@ impl Gate {
                 desk.halt_unreadable(NotificationData::default());
                 desk.follow_up();
             }
+            (None, Some(id)) if code == RefusalCode::Misrouted => {
+                turn.dead_letter(code, field, message);
+                self.notify_unknown_account(id, turn);
+            }
             (None, Some(id)) => self.refuse_unknown_account(id, turn),
             (None, None) => {
                 turn.dead_letter(code, field, message);
@@ -302,6 +306,10 @@ impl Gate {
 
     fn refuse_unknown_account(&mut self, account: Id, turn: &mut Turn<'_>) {
         turn.dead_letter(RefusalCode::UnknownAccount, Some("account"), "the account is not open here");
+        self.notify_unknown_account(account, turn);
+    }
+
+    fn notify_unknown_account(&self, account: Id, turn: &mut Turn<'_>) {
         let place = turn.notify(
             None,
             &self.shared.limits,

@@ -100,6 +100,7 @@ impl Gate {
         let (mut changed, mut stale) = (std::mem::take(&mut self.changed), std::mem::take(&mut self.stale));
         let place = (self.shared.shard, self.shared.seq, at);
         let mut turn = Turn::new(effects, &mut changed, &mut stale, place, record.source);
+        turn.quiet = record.quiet;
         self.move_time(before, &mut turn);
         self.settle(turn.moved);
         self.dispatch(record, &mut turn);
@@ -129,8 +130,11 @@ impl Gate {
             Event::Refused(refused) => match record.source.topic {
                 InputTopic::Intents => self.on_refused_intent(refused, turn),
                 InputTopic::Executions => self.on_refused_execution(refused, record.key, turn),
-                InputTopic::Prices | InputTopic::Control => turn.dead_letter(refused.code, refused.field.as_deref(), &refused.message),
+                InputTopic::Prices | InputTopic::Control => {
+                    turn.shared_dead_letter(refused.code, refused.field.as_deref(), &refused.message)
+                }
             },
+            Event::Elsewhere => {}
         }
     }
 

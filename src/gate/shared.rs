@@ -62,6 +62,8 @@ pub struct ScopeState {
     pub key: ScopeKey,
     /// The state.
     pub state: TradingState,
+    /// An unreadable execution set it, in this shard alone.
+    pub by_execution: bool,
 }
 
 /// A time at which trading days end.

@@ -6,7 +6,7 @@ use super::desk::Desk;
 use super::shared::{ScopeKey, ScopeState};
 use super::turn::Turn;
 use crate::book::{Account, AccountIx, Owner};
-use crate::domain::{NotificationCode, NotificationData, NotificationType, RefusalCode, TradingState, TradingStateSet};
+use crate::domain::{InputTopic, NotificationCode, NotificationData, NotificationType, RefusalCode, TradingState, TradingStateSet};
 
 impl Gate {
     /// Sets a state; cancels and flattens what it covers, in one step.
@@ -46,8 +46,12 @@ impl Gate {
             return desk.set_by_operator(key, state);
         }
         let place = self.scope_place(key) as usize;
-        let before = std::mem::replace(&mut self.shared.scopes[place].state, state);
-        if before != state {
+        let scope = &mut self.shared.scopes[place];
+        let before = std::mem::replace(&mut scope.state, state);
+        let alone = scope.by_execution;
+        scope.by_execution = turn.source.topic == InputTopic::Executions && (alone || before != state);
+        // What this shard alone had halted it also says alone.
+        if before != state && (alone || !turn.quiet) {
             let data = NotificationData {
                 symbol: key.symbol.and_then(|symbol| self.shared.symbol_name(symbol)),
                 strategy: key.strategy.and_then(|strategy| self.shared.strategies.get(strategy as usize).copied()),
@@ -63,7 +67,7 @@ impl Gate {
 
     fn scope_place(&mut self, key: ScopeKey) -> u32 {
         let place = self.shared.scopes.iter().position(|scope| scope.key == key).unwrap_or_else(|| {
-            self.shared.scopes.push(ScopeState { key, state: TradingState::Active });
+            self.shared.scopes.push(ScopeState { key, state: TradingState::Active, by_execution: false });
             self.shared.scopes.len() - 1
         });
         u32::try_from(place).unwrap_or(u32::MAX)

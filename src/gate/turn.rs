@@ -20,6 +20,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) touched: &'a mut Vec<AccountIx>,
     /// Positions that changed, and whether their stops must be told anew.
     pub(crate) moved: &'a mut Vec<(AccountIx, SymbolIx, bool)>,
+    /// Another shard says what is to be said of this record for all that apply it.
+    pub(crate) quiet: bool,
     pub(crate) commands: u32,
     notifications: u32,
 }
@@ -33,7 +35,7 @@ impl<'a> Turn<'a> {
         source: Source,
     ) -> Self {
         let (shard, seq, at) = place;
-        Self { out, shard, seq, at, source, touched, moved, commands: 0, notifications: 0 }
+        Self { out, shard, seq, at, source, touched, moved, quiet: false, commands: 0, notifications: 0 }
     }
 
     pub(crate) fn touch(&mut self, account: AccountIx) {
@@ -107,6 +109,13 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn dead_letter(&mut self, code: RefusalCode, field: Option<&str>, message: &str) {
         self.out.outputs.push(Output::DeadLetter(DeadLetter { code, field: field.map(Into::into), message: message.into() }));
+    }
+
+    /// A dead letter whose reason is the same in every shard: one of them raises it.
+    pub(crate) fn shared_dead_letter(&mut self, code: RefusalCode, field: Option<&str>, message: &str) {
+        if !self.quiet {
+            self.dead_letter(code, field, message);
+        }
     }
 
     fn next_command(&mut self) -> u32 {

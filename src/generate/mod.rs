@@ -119,6 +119,7 @@ impl Decide for OwnGate {
             received: None,
             key: wire::key_as_id(Some(key)),
             event: wire::decode(record.topic, Some(key), record.payload),
+            quiet: false,
         };
         self.gate.apply(&decided, effects);
     }

@@ -15,6 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::telemetry;
 
@@ -74,7 +75,7 @@ impl ConsumerContext for Context {}
 
 /// Whether the client cannot be used any more.
 pub(super) fn is_fatal(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::Fatal)
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
 }
 
 /// One log line of librdkafka.
@@ -91,6 +92,9 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// One error of librdkafka. Most of them pass: it goes on trying.
 pub(super) fn report(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+        return;
+    }
     let code = error.rdkafka_error_code().map_or_else(String::new, |code| format!("{code:?}"));
     counter!(telemetry::KAFKA_ERRORS, "code" => code.clone()).increment(1);
     tracing::warn!(code, reason, "kafka");

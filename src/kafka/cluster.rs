@@ -118,9 +118,18 @@ impl Cluster {
         Ok(inputs)
     }
 
-    /// A consumer for this.
-    pub(super) fn consumer(&self, role: Role, context: Context) -> Result<BaseConsumer<Context>, KafkaFailure> {
-        client_config(self.options(), role)?.create_with_context(context).map_err(|error| not_created(&error))
+    /// A consumer for these topics. It learns their leaders now: a partition of a topic that it does
+    /// not know yet would wait for its next look around, up to a second.
+    pub(super) fn consumer(&self, role: Role, context: Context, topics: &[Topic]) -> Result<BaseConsumer<Context>, KafkaFailure> {
+        let made: BaseConsumer<Context> =
+            client_config(self.options(), role)?.create_with_context(context).map_err(|error| not_created(&error))?;
+        for topic in topics {
+            if let Err(error) = made.fetch_metadata(Some(self.name(*topic)), self.patience()) {
+                tracing::debug!(%error, %topic, "a new consumer does not know the topic yet");
+                break;
+            }
+        }
+        Ok(made)
     }
 
     /// A context for a client that nobody listens to.
@@ -128,7 +137,7 @@ impl Cluster {
         Context::new(self.inner.options.token_file.clone())
     }
 
-    /// The producer that only asks.
+    /// The client that only asks.
     pub(super) fn admin(&self) -> &BaseProducer<Told> {
         &self.inner.admin
     }

@@ -59,7 +59,7 @@ impl DecisionWatch {
     /// # Errors
     /// The cluster cannot be asked, or the settings are refused.
     pub fn start(cluster: &Cluster) -> Result<Self, LogError> {
-        let consumer = cluster.consumer(Role::Tail, cluster.context())?;
+        let consumer = cluster.consumer(Role::Tail, cluster.context(), &[Topic::Output(OutputTopic::Decisions)])?;
         let topic = Topic::Output(OutputTopic::Decisions);
         let mut wanted = TopicPartitionList::new();
         let doing = |error| log_error(&error, "listening to the decisions");

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Partition, Statistics};
 
 use crate::log::{InputRecord, LogError, LogEvent};
 
@@ -142,15 +142,18 @@ impl Inbox {
         }
     }
 
-    /// How many inputs wait here.
-    pub(super) fn waiting(&self) -> usize {
-        self.post().inputs.len()
-    }
-
     /// The end of an input partition as it was seen lately.
     pub(super) fn seen_end(&self, topic: &str, partition: i32) -> Option<u64> {
         self.post().ends.get(&(topic.to_owned(), partition)).copied()
     }
+}
+
+/// Where a partition ends for a reader of committed records. Behind the last of them there may be the
+/// marks of transactions, which nobody will ever apply: who has read everything lags by nothing.
+fn seen_end(partition: &Partition) -> Option<u64> {
+    let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+    let has_read_all = partition.eof_offset >= end && partition.fetchq_cnt == 0;
+    u64::try_from(if has_read_all { partition.app_offset.max(0) } else { end }).ok()
 }
 
 fn bytes_of(record: &InputRecord) -> usize {
@@ -162,8 +165,7 @@ impl Listener for Inbox {
         let mut post = self.post();
         for topic in statistics.topics.into_values() {
             for partition in topic.partitions.into_values() {
-                // Readers of committed records see no further than the last stable offset.
-                if let Ok(end) = u64::try_from(if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset }) {
+                if let Some(end) = seen_end(&partition) {
                     post.ends.insert((topic.topic.clone(), partition.partition), end);
                 }
             }

@@ -39,7 +39,9 @@ impl Inputs {
     /// Reads from these offsets on.
     pub(super) fn start(cluster: &Cluster, inbox: &Arc<Inbox>, starts: Starts) -> Result<Self, LogError> {
         let run = inbox.begin_run();
-        let consumer = cluster.consumer(Role::Inputs, cluster.context().told(inbox.clone()))?;
+        let mut topics: Vec<Topic> = starts.iter().map(|(topic, ..)| Topic::Input(*topic)).collect();
+        topics.dedup();
+        let consumer = cluster.consumer(Role::Inputs, cluster.context().told(inbox.clone()), &topics)?;
         let mut wanted = TopicPartitionList::with_capacity(starts.len());
         let doing = |error: KafkaError| log_error(&error, "going to the ledger's positions");
         for (topic, partition, next) in &starts {

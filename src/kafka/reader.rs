@@ -10,7 +10,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::log::{LogError, StoredRecord, Topic};
+use crate::domain::InputTopic;
+use crate::log::{LogError, OutputTopic, StoredRecord, Topic};
 
 use super::client::Context;
 use super::cluster::{Cluster, is_absent, offset, unassign};
@@ -20,6 +21,18 @@ use super::settings::Role;
 
 /// How long one look at the client's queue takes.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// What a take-over compares with the ledger.
+const READ_IN_RANGES: [Topic; 8] = [
+    Topic::Output(OutputTopic::Decisions),
+    Topic::Output(OutputTopic::Commands),
+    Topic::Output(OutputTopic::Notifications),
+    Topic::Output(OutputTopic::DeadLetter),
+    Topic::Input(InputTopic::Intents),
+    Topic::Input(InputTopic::Executions),
+    Topic::Input(InputTopic::Prices),
+    Topic::Input(InputTopic::Control),
+];
 
 /// A reader of one partition at a time.
 pub struct Reader {
@@ -46,7 +59,7 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_ranges(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Range, false)
+        Self::new(cluster, Role::Range, false, &READ_IN_RANGES)
     }
 
     /// A reader that stays at the end and waits for more.
@@ -54,11 +67,11 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_tails(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Tail, true)
+        Self::new(cluster, Role::Tail, true, &[Topic::Ledger])
     }
 
-    fn new(cluster: &Cluster, role: Role, stays: bool) -> Result<Self, KafkaFailure> {
-        let consumer = cluster.consumer(role, cluster.context())?;
+    fn new(cluster: &Cluster, role: Role, stays: bool, topics: &[Topic]) -> Result<Self, KafkaFailure> {
+        let consumer = cluster.consumer(role, cluster.context(), topics)?;
         Ok(Self { cluster: cluster.clone(), consumer, place: None, asked: None, stays })
     }
 
@@ -100,7 +113,8 @@ impl Reader {
         Ok(true)
     }
 
-    fn let_go(&mut self) {
+    /// Reads nothing any more, until it is asked again.
+    pub(super) fn let_go(&mut self) {
         if self.place.take().is_some() {
             unassign(&self.consumer);
         }

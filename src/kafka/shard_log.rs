@@ -118,6 +118,8 @@ impl ShardLog for KafkaShardLog {
     }
 
     fn append(&mut self, ticket: u64, entry: Vec<u8>) -> Result<(), LogError> {
+        // Standing at the end it would fetch all that we write.
+        self.tail.let_go();
         let (name, shard) = (self.cluster.name(Topic::Ledger).to_owned(), number(self.layout.shard));
         self.producers()?.append(&name, shard, ticket, &entry)
     }

@@ -361,7 +361,7 @@ fn grow(gate: &mut Gate, accounts: u64) {
         });
         let source = Source { topic: InputTopic::Control, partition: 0, offset };
         gate.apply(
-            &Record { source, ts: 1_772_811_000_000, received: None, key: None, event: Event::Control(Box::new(event)) },
+            &Record { source, ts: 1_772_811_000_000, received: None, key: None, event: Event::Control(Box::new(event)), quiet: false },
             &mut effects,
         );
         effects.clear();

@@ -80,6 +80,37 @@ pub struct Frame {
     pub state_hash: Option<Hash>,
 }
 
+/// Whose a record is. Written down when it is applied, so that a replay asks neither for the number
+/// of shards nor for the way in which keys are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Routing {
+    /// This shard's: it applies it and says what is to be said of it.
+    #[default]
+    Here,
+    /// It stood in another partition than its key says.
+    Misrouted,
+    /// An operator's record about an account of another shard: it moves the time, and that is all.
+    Elsewhere,
+    /// Every shard's, and another one says what is to be said of it for all.
+    Quiet,
+}
+
+impl Routing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Here, Self::Misrouted, Self::Elsewhere, Self::Quiet];
+
+    /// Its name in a dump.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Misrouted => "misrouted",
+            Self::Elsewhere => "elsewhere",
+            Self::Quiet => "quiet",
+        }
+    }
+}
+
 /// One applied record and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameInput {
@@ -87,8 +118,8 @@ pub struct FrameInput {
     pub source: Source,
     /// Its log timestamp.
     pub ts: Millis,
-    /// It stood in another partition than its key says.
-    pub misrouted: bool,
+    /// Whose it is.
+    pub routing: Routing,
     /// Its key.
     #[serde(with = "optional_bytes")]
     pub key: Option<Vec<u8>>,
@@ -329,7 +360,8 @@ mod tests {
     fn frame() -> Entry {
         let source = Source { topic: InputTopic::Prices, partition: 3, offset: 9 };
         let outcome = Outcome { outputs: 2, digest: Some([7; 16]) };
-        let input = FrameInput { source, ts: -5, misrouted: true, key: Some(b"AAPL".to_vec()), payload: b"{}".to_vec(), outcome };
+        let input =
+            FrameInput { source, ts: -5, routing: Routing::Misrouted, key: Some(b"AAPL".to_vec()), payload: b"{}".to_vec(), outcome };
         let bare = FrameInput { key: None, payload: Vec::new(), outcome: Outcome::default(), ..input.clone() };
         Entry::Frame(Frame {
             term: 2,
@@ -384,6 +416,13 @@ mod tests {
     fn the_bytes_of_version_1_are_frozen() {
         let bytes = encode(&frame()).unwrap();
         assert_eq!(blake3::hash(&bytes).to_hex().as_str(), "65ac2bca5107454c75dcb1afbae3af84bf1cd4a57688fa5e9b55b3d88c19a937");
+    }
+
+    #[test]
+    fn each_routing_has_a_byte_of_its_own_for_good() {
+        let bytes = |routing: Routing| bincode::serde::encode_to_vec(routing, config()).unwrap();
+        let all = Routing::ALL;
+        assert_eq!(all.map(bytes), [[0], [1], [2], [3]]);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use ordergate::domain::InputTopic;
-use ordergate::engine::{Loaded, Replica};
+use ordergate::engine::{Loaded, Partitioner, Replica};
 use ordergate::log::{InputRecord, OutputRecord, OutputTag, OutputTopic};
+
+use ordergate::wire::frame::{FrameInput, Routing};
 
 use crate::run::Asked;
 use crate::world::World;
@@ -17,6 +19,7 @@ pub fn check(world: &mut World, live_state: Option<[u8; 32]>, asked: &mut [Asked
     let found = [
         check_head(world, &replica),
         check_inputs(world),
+        check_routings(world, &expected),
         check_outputs(world, &expected),
         check_marks(world, &expected),
         check_answers(world, &expected, asked),
@@ -31,7 +34,7 @@ pub fn check(world: &mut World, live_state: Option<[u8; 32]>, asked: &mut [Asked
 /// A snapshot is what the ledger gives at its place.
 pub fn check_snapshot(world: &mut World, snapshot: Loaded) {
     let (seq, head) = (snapshot.standing.seq, snapshot.standing.head);
-    let mut replica = Replica::new(0);
+    let mut replica = Replica::new(world.shard);
     for entry in world.ledger.clone() {
         if replica.sequence.head != head && replica.take(entry).is_err() {
             return;
@@ -45,7 +48,7 @@ pub fn check_snapshot(world: &mut World, snapshot: Loaded) {
 
 /// Folds the ledger from its beginning, and gives all outputs.
 pub fn refold(world: &mut World) -> Option<(Replica, Expected)> {
-    let mut replica = Replica::new(0);
+    let mut replica = Replica::new(world.shard);
     let mut expected = Expected::new();
     for entry in world.ledger.clone() {
         if let Err(error) = replica.take(entry) {
@@ -74,6 +77,32 @@ fn check_inputs(world: &World) -> Option<String> {
     }
     let differs = world.inputs.iter().find(|(partition, records)| applied.get(partition) != Some(records));
     differs.map(|(partition, _)| format!("{partition:?} is not in the ledger record for record"))
+}
+
+/// Whose a record is follows from its key or from the account that it names, and stands in the ledger.
+fn check_routings(world: &World, outputs: &Expected) -> Option<String> {
+    let shard_of = |id: &[u8]| Partitioner::Murmur2.partition(id, world.shards);
+    let expected = |input: &FrameInput| {
+        let spread = matches!(input.source.topic, InputTopic::Intents | InputTopic::Executions);
+        let account = || serde_json::from_slice::<serde_json::Value>(&input.payload).ok()?.get("account")?.as_str().map(str::to_owned);
+        let about = if spread { None } else { account() };
+        match (spread, about) {
+            _ if world.shards == 1 => Routing::Here,
+            (true, _) if input.key.as_deref().map(shard_of) == Some(world.shard) => Routing::Here,
+            (true, _) => Routing::Misrouted,
+            (false, Some(account)) if shard_of(account.as_bytes()) == world.shard => Routing::Here,
+            (false, Some(_)) => Routing::Elsewhere,
+            (false, None) if input.source.partition == world.shard => Routing::Here,
+            (false, None) => Routing::Quiet,
+        }
+    };
+    let mut inputs = world.judge.counted.iter().flat_map(|counted| (counted.frame.first_seq..).zip(&counted.frame.inputs));
+    let dead_letter_of = |seq: u64| outputs.values().any(|output| output.tag.seq == seq && output.topic == OutputTopic::DeadLetter);
+    let wrong = inputs.find(|(seq, input)| {
+        let silent = matches!(input.routing, Routing::Elsewhere | Routing::Quiet);
+        input.routing != expected(input) || (silent && dead_letter_of(*seq))
+    });
+    wrong.map(|(_, input)| format!("{:?} is {:?}, or says more than it may", input.source, input.routing))
 }
 
 /// Every output of the ledger is in its topic, and nothing else is.
@@ -130,11 +159,11 @@ fn check_answers(world: &World, expected: &Expected, asked: &mut [Asked]) -> Opt
         .flat_map(|counted| (counted.frame.first_seq..).zip(&counted.frame.inputs))
         .map(|(seq, input)| (seq, input.source))
         .collect();
+    let shard = world.shard;
     for asked in asked {
         let Ok(answer) = asked.answer.try_recv() else { continue };
         let given = answer.outputs.iter();
-        let right =
-            expected.range(OutputTag { shard: 0, seq: answer.seq, index: 0 }..=OutputTag { shard: 0, seq: answer.seq, index: u32::MAX });
+        let right = expected.range(OutputTag { shard, seq: answer.seq, index: 0 }..=OutputTag { shard, seq: answer.seq, index: u32::MAX });
         if places.get(&answer.seq) != Some(&asked.source) || !given.eq(right.map(|(_, output)| output)) {
             return Some(format!("someone was told something else about {:?} than what the ledger holds", asked.source));
         }

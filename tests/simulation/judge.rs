@@ -27,6 +27,11 @@ pub struct Judge {
 }
 
 impl Judge {
+    /// The offset after the last record applied from a partition.
+    pub fn next_of(&self, partition: (InputTopic, u32)) -> u64 {
+        self.next.get(&partition).copied().unwrap_or_default()
+    }
+
     /// Reads the next entry; says what is wrong with the ledger, if anything.
     pub fn read(&mut self, bytes: &[u8], landed: u64) -> Result<(), String> {
         match frame::decode(bytes).map_err(|e| e.to_string())? {

@@ -25,7 +25,7 @@ impl SimLog {
 impl ShardLog for SimLog {
     fn layout(&self) -> Layout {
         let world = self.world.borrow();
-        Layout { shard: 0, shards: world.shards, inputs: world.inputs.keys().copied().collect() }
+        Layout { shard: world.shard, shards: world.shards, inputs: world.inputs.keys().copied().collect() }
     }
 
     fn waker(&self) -> Waker {
@@ -35,6 +35,9 @@ impl ShardLog for SimLog {
     fn seek(&mut self, positions: &[Position]) -> Result<(), LogError> {
         let mut world = self.world.borrow_mut();
         world.spend(self.life)?;
+        for position in positions {
+            world.check_kept(position.topic, position.partition, position.next)?;
+        }
         let places = world.inputs.iter().map(|(&(topic, partition), records)| {
             let next = positions.iter().find(|p| (p.topic, p.partition) == (topic, partition)).map_or(0, |p| p.next);
             ((topic, partition), records.partition_point(|record| record.source.offset < next))
@@ -91,15 +94,25 @@ impl ShardLog for SimLog {
 
     fn read(&mut self, topic: ShardTopic, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
         let mut world = self.world.borrow_mut();
-        world.spend(self.life)?;
+        world.spend_reading(self.life)?;
         let limit = 1 + world.random.index(limit.min(8));
         let place = usize::try_from(from).unwrap();
         Ok(match topic {
-            ShardTopic::Ledger => world.ledger.iter().skip(place).take(limit).cloned().collect(),
+            ShardTopic::Ledger => {
+                let entries: Vec<_> = world.ledger.iter().skip(place).take(limit).cloned().collect();
+                world.life(self.life).ledger_reads += entries.len() as u64;
+                entries
+            }
             ShardTopic::Output(topic) => {
+                let (first, next) = (world.outputs_kept[topic.place()], world.outputs[topic.place()].len() as u64);
+                if from < first {
+                    let partition = world.shard;
+                    return Err(LogError::OutOfRange { topic: Topic::Output(topic), partition, asked: from, first, next });
+                }
                 world.outputs[topic.place()].iter().skip(place).take(limit).map(|landed| landed.record.clone()).collect()
             }
             ShardTopic::Input { topic, partition } => {
+                world.check_kept(topic, partition, from)?;
                 let Some(records) = world.inputs.get(&(topic, partition)) else {
                     return Err(LogError::NoSuchPartition { topic: Topic::Input(topic), partition });
                 };
@@ -117,18 +130,12 @@ impl ShardLog for SimLog {
 
     fn end(&mut self, topic: ShardTopic) -> Result<u64, LogError> {
         let mut world = self.world.borrow_mut();
-        world.spend(self.life)?;
-        Ok(match topic {
-            ShardTopic::Ledger => world.ledger.len() as u64,
-            ShardTopic::Output(topic) => world.outputs[topic.place()].len() as u64,
-            ShardTopic::Input { topic, partition } => {
-                world.inputs.get(&(topic, partition)).and_then(|records| records.last()).map_or(0, |last| last.source.offset + 1)
-            }
-        })
+        world.spend_reading(self.life)?;
+        Ok(world.end(topic))
     }
 
     fn seen_end(&mut self, topic: ShardTopic) -> Option<u64> {
-        self.end(topic).ok()
+        Some(self.world.borrow().end(topic))
     }
 
     fn abandon(&mut self) {

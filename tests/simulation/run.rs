@@ -1,5 +1,7 @@
 //! One seed: a world, its engines, its faults, then peace, then the checker.
 
+mod scripts;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ordergate::domain::{InputTopic, Millis, Source};
-use ordergate::engine::{Answer, Claimant, Clock, Handle, NoObserver, Options, Phase, Planted, Shard, state_hash};
+use ordergate::engine::{Answer, Claimant, Clock, Handle, NoObserver, Options, Partitioner, Phase, Planted, Router, Shard, state_hash};
 use ordergate::log::InputRecord;
 use tokio::sync::oneshot;
 
@@ -55,6 +57,8 @@ struct Machine {
     store: SimStore,
     clock: SimClock,
     skew: Millis,
+    /// Until this step it stands still: a long pause, after which it goes on where it was.
+    asleep: u64,
     running: Option<Running>,
 }
 
@@ -79,17 +83,22 @@ struct Simulation {
     asked: Vec<Asked>,
     planted: Option<Planted>,
     records_max: usize,
+    /// Whether instances that lost the shard claim again by themselves.
+    reclaim: bool,
+    /// Until this step nobody sends anything.
+    quiet: u64,
+    /// Of 1000 steps, how many move the shard about.
+    moves: u64,
 }
 
 /// Runs a seed.
 pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
     let mut random = Random::new(seed);
-    let world = Rc::new(RefCell::new(World::new(Random::new(random.next()))));
-    let machine =
-        |name: &str| Machine { name: name.into(), store: SimStore::default(), clock: SimClock::default(), skew: 0, running: None };
-    let records_max = 20 + random.index(80);
+    let machines = 2 + random.index(5) / 4;
+    let mut simulation = Simulation::new(random.next(), planted, machines);
+    simulation.records_max = 20 + random.index(80);
     let steps = 300 + random.below(900);
-    let mut simulation = Simulation { random, world, machines: vec![machine("a"), machine("b")], asked: Vec::new(), planted, records_max };
+    (simulation.reclaim, simulation.moves) = (random.chance(75), if random.chance(50) { 40 } else { 4 });
     simulation.start(0);
     for _ in 0..steps {
         simulation.step_with_faults();
@@ -107,6 +116,21 @@ pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
 }
 
 impl Simulation {
+    fn new(seed: u64, planted: Option<Planted>, machines: usize) -> Self {
+        let mut random = Random::new(seed);
+        let world = Rc::new(RefCell::new(World::new(Random::new(random.next()))));
+        let machine = |name: &str| Machine {
+            name: name.into(),
+            store: SimStore::default(),
+            clock: SimClock::default(),
+            skew: 0,
+            asleep: 0,
+            running: None,
+        };
+        let machines = ["a", "b", "c"][..machines].iter().map(|name| machine(name)).collect();
+        Self { random, world, machines, asked: Vec::new(), planted, records_max: 0, reclaim: true, quiet: 0, moves: 0 }
+    }
+
     fn start(&mut self, at: usize) {
         let life = {
             let mut world = self.world.borrow_mut();
@@ -119,7 +143,10 @@ impl Simulation {
             frame_records_max: 1 + random.index(4),
             inbox_records_max: 8,
             tail_every: Duration::from_millis(20),
+            look_patience: Duration::from_millis(60),
             retry_after: Duration::from_millis(30),
+            drain_max: Duration::from_millis(300 + random.below(2000)),
+            reclaim: self.reclaim,
             snapshot_every: Duration::from_secs(5),
             snapshot_records: 3 + random.below(20),
             state_hash_frames: 3,
@@ -147,9 +174,14 @@ impl Simulation {
             8..14 => self.light_a_fuse(at),
             14..24 => self.jump_the_clock(at),
             24..34 => self.spoil_the_disk(at),
-            34..38 => self.move_membership(at),
-            38..120 => self.produce(),
-            120..500 => self.world.borrow_mut().deliver(),
+            34..40 => self.disturb_the_log(at),
+            40..44 => self.stand_still(at),
+            44..48 => self.delete_something(),
+            48..51 => self.all_claim_at_once(),
+            51..53 => self.quiet = self.world.borrow().step + 100 + self.random.below(200),
+            53..93 if self.random.below(40) < self.moves => self.move_membership(at),
+            53..160 => self.produce(),
+            160..500 => self.world.borrow_mut().deliver(),
             _ => self.step_machine(at),
         }
     }
@@ -197,7 +229,61 @@ impl Simulation {
         }
     }
 
+    /// Calls fail for a while, or reads, or nothing lands, or something lands again.
+    fn disturb_the_log(&mut self, at: usize) {
+        let until = self.world.borrow().step + self.random.below(300);
+        let kind = self.random.below(4);
+        let mut world = self.world.borrow_mut();
+        let life = self.machines[at].running.as_ref().map(|running| running.life);
+        match (kind, life) {
+            (0, Some(life)) => {
+                world.count("every call fails for a while");
+                world.life(life).cut_off = until;
+            }
+            (1, Some(life)) => {
+                world.count("every read fails for a while");
+                world.life(life).blind = until;
+            }
+            (2, _) => {
+                world.count("nothing lands for a while");
+                world.slow = until;
+            }
+            (_, _) => world.repeat_late(),
+        }
+    }
+
+    /// A pause of the whole machine, for longer than anyone's patience; what it sent goes its way.
+    fn stand_still(&mut self, at: usize) {
+        let mut world = self.world.borrow_mut();
+        world.count("an instance stands still");
+        self.machines[at].asleep = world.step + self.random.below(500);
+    }
+
+    fn delete_something(&mut self) {
+        let mut world = self.world.borrow_mut();
+        if self.random.chance(60) { world.delete_outputs() } else { world.delete_inputs() }
+    }
+
+    /// Everyone reads to the end and claims before anyone's claim lands.
+    fn all_claim_at_once(&mut self) {
+        self.world.borrow_mut().count("all claim at once");
+        for machine in &self.machines {
+            machine.running.iter().for_each(|running| running.handle.own(true));
+        }
+        for _ in 0..self.random.below(12) {
+            for at in 0..self.machines.len() {
+                self.step_machine(at);
+            }
+        }
+    }
+
     fn spoil_the_disk(&mut self, at: usize) {
+        if self.random.chance(40) {
+            let mut disk = self.machines[at].store.0.lock().unwrap();
+            (disk.full, disk.busy) = (self.random.chance(40), self.random.chance(30));
+            self.world.borrow_mut().count("a disk is full or busy, or is not any more");
+            return;
+        }
         let faults = [DiskFault::Lost, DiskFault::Stale, DiskFault::Foreign];
         let fault = faults[self.random.index(faults.len())];
         self.world.borrow_mut().count("a snapshot is lost, stale or foreign");
@@ -207,11 +293,11 @@ impl Simulation {
     fn produce(&mut self) {
         let mut world = self.world.borrow_mut();
         let number = world.input_count();
-        if number >= self.records_max {
+        if number >= self.records_max || self.quiet > world.step {
             return;
         }
-        let now = world.now;
-        let ((topic, partition), key, value) = flow::record(&mut self.random, number, now);
+        let (now, among) = (world.now, Router { partitioner: Partitioner::Murmur2, shard: world.shard, shards: world.shards });
+        let ((topic, partition), key, value) = flow::record(&mut self.random, number, now, among);
         let records = world.inputs.get_mut(&(topic, partition)).unwrap();
         let gap = if self.random.chance(10) { 1 + self.random.below(3) } else { 0 };
         let offset = records.last().map_or(0, |last| last.source.offset + 1) + gap;
@@ -225,12 +311,19 @@ impl Simulation {
     }
 
     fn step_machine(&mut self, at: usize) {
+        if self.machines[at].asleep > self.world.borrow().step {
+            return;
+        }
         let Some(running) = &mut self.machines[at].running else { return };
         let life = running.life;
         running.shard.step(Duration::ZERO);
         let status = running.handle.status();
         let idle = status.phase == Phase::Owning && status.frames_in_flight == 0;
-        let deluded = idle && status.term < self.world.borrow().judge.term;
+        let sees = self.world.borrow().sees(life);
+        if status.blind_ms > 0 && status.is_ready(Duration::MAX) {
+            self.world.borrow_mut().violate("it is ready, and cannot see its ledger".into());
+        }
+        let deluded = idle && sees && status.term < self.world.borrow().judge.term;
         running.deluded_steps = if deluded { running.deluded_steps + 1 } else { 0 };
         if running.deluded_steps > STEPS_TO_NOTICE {
             self.world.borrow_mut().violate(format!("an owner does not notice that term {} is over", status.term));
@@ -252,7 +345,12 @@ impl Simulation {
                 self.crash(at);
             }
         }
-        self.world.borrow_mut().faulty = false;
+        self.world.borrow_mut().calm();
+        for machine in &mut self.machines {
+            machine.asleep = 0;
+            let mut disk = machine.store.0.lock().unwrap();
+            (disk.full, disk.busy) = (false, false);
+        }
         match &self.machines[survivor].running {
             Some(running) => {
                 self.world.borrow_mut().life(running.life).fuse = None;
@@ -261,8 +359,12 @@ impl Simulation {
             None => self.start(survivor),
         }
         self.step_machine(survivor);
-        for _ in 0..STEPS_TO_FINISH {
+        for step in 0..STEPS_TO_FINISH {
             self.tick();
+            if let (0, Some(running)) = (step % 1000, &self.machines[survivor].running) {
+                // A claim may still land that was sent in time; the group gives the shard again.
+                running.handle.own(true);
+            }
             match self.random.below(2) {
                 0 => self.world.borrow_mut().deliver(),
                 _ => self.step_machine(survivor),

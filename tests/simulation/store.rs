@@ -22,6 +22,11 @@ pub enum DiskFault {
 pub struct Disk {
     generations: Vec<Kept>,
     pub fault: DiskFault,
+    /// What is written fails.
+    pub full: bool,
+    /// The last write takes its time.
+    pub busy: bool,
+    failed: bool,
 }
 
 struct Kept {
@@ -65,15 +70,20 @@ impl SnapshotStore for SimStore {
     }
 
     fn ready(&self) -> bool {
-        true
+        !self.0.lock().unwrap().busy
     }
 
     fn wants_whole(&self) -> bool {
-        self.0.lock().unwrap().generations.is_empty()
+        let disk = self.0.lock().unwrap();
+        disk.failed || disk.generations.is_empty()
     }
 
     fn offer(&mut self, offer: Offer) {
         let mut disk = self.0.lock().unwrap();
+        disk.failed = disk.full;
+        if disk.full {
+            return;
+        }
         let mut accounts =
             if offer.whole { Vec::new() } else { disk.generations.last().map(|last| last.loaded.accounts.clone()).unwrap_or_default() };
         for (place, account) in offer.touched {

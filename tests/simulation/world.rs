@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ordergate::domain::{InputTopic, Millis};
-use ordergate::log::{InputRecord, LogError, LogEvent, OutputRecord, OutputTopic, StoredRecord};
+use ordergate::log::{InputRecord, LogError, LogEvent, OutputRecord, OutputTopic, ShardTopic, StoredRecord, Topic};
 
 use crate::judge::Judge;
 use crate::random::Random;
@@ -40,6 +40,11 @@ pub struct Lane {
 pub struct Life {
     /// How many more calls of the port it survives.
     pub fuse: Option<u64>,
+    /// Until this step every call of the port fails, or every read of a topic.
+    pub cut_off: u64,
+    pub blind: u64,
+    /// How many ledger entries it has read.
+    pub ledger_reads: u64,
     pub crashed: bool,
     pub acknowledgements: VecDeque<(u64, LogEvent)>,
     pub session: u64,
@@ -57,11 +62,20 @@ pub struct Landed {
 pub struct World {
     pub random: Random,
     pub step: u64,
+    pub shard: u32,
     pub shards: u32,
     pub now: Millis,
     pub inputs: BTreeMap<(InputTopic, u32), Vec<InputRecord>>,
     pub ledger: Vec<StoredRecord>,
+    /// The first offset that is kept of each input; 0 where nothing was deleted.
+    pub inputs_kept: BTreeMap<(InputTopic, u32), u64>,
     pub outputs: [Vec<Landed>; 4],
+    /// The first offset that is kept of each output topic. What was deleted stays for the checker.
+    pub outputs_kept: [u64; 4],
+    /// What landed lately, for the log to append once more.
+    landed: VecDeque<Message>,
+    /// Until this step nothing lands.
+    pub slow: u64,
     pub lanes: Vec<Lane>,
     pub lives: Vec<Life>,
     pub judge: Judge,
@@ -73,10 +87,11 @@ pub struct World {
 
 impl World {
     pub fn new(mut random: Random) -> Self {
-        let shards = if random.chance(30) { 2 } else { 1 };
+        let shards = [1, 1, 1, 1, 1, 1, 1, 2, 2, 4][random.index(10)];
+        let shard = u32::try_from(random.below(u64::from(shards))).unwrap();
         let partitions = [
-            (InputTopic::Intents, 0),
-            (InputTopic::Executions, 0),
+            (InputTopic::Intents, shard),
+            (InputTopic::Executions, shard),
             (InputTopic::Prices, 0),
             (InputTopic::Prices, 1),
             (InputTopic::Control, 0),
@@ -84,11 +99,16 @@ impl World {
         Self {
             random,
             step: 0,
+            shard,
             shards,
             now: 1_772_811_000_000,
             inputs: partitions.into_iter().map(|partition| (partition, Vec::new())).collect(),
             ledger: Vec::new(),
+            inputs_kept: BTreeMap::new(),
             outputs: Default::default(),
+            outputs_kept: [0; 4],
+            landed: VecDeque::new(),
+            slow: 0,
             lanes: Vec::new(),
             lives: Vec::new(),
             judge: Judge::default(),
@@ -96,6 +116,16 @@ impl World {
             faulty: true,
             counts: BTreeMap::new(),
         }
+    }
+
+    /// Before anything has begun: the place of the shard among others.
+    pub fn become_shard(&mut self, shard: u32, shards: u32) {
+        let spread = |(topic, partition)| match topic {
+            InputTopic::Intents | InputTopic::Executions => (topic, shard),
+            InputTopic::Prices | InputTopic::Control => (topic, partition),
+        };
+        self.inputs = self.inputs.keys().map(|key| (spread(*key), Vec::new())).collect();
+        (self.shard, self.shards) = (shard, shards);
     }
 
     pub fn count(&mut self, fault: &'static str) {
@@ -111,15 +141,70 @@ impl World {
         self.inputs.values().map(Vec::len).sum()
     }
 
+    /// Whether an instance's calls and reads are answered.
+    pub fn sees(&self, life: u64) -> bool {
+        let life = &self.lives[usize::try_from(life).unwrap()];
+        life.cut_off <= self.step && life.blind <= self.step
+    }
+
+    /// Peace: no more faults.
+    pub fn calm(&mut self) {
+        self.faulty = false;
+        self.slow = 0;
+        for life in &mut self.lives {
+            (life.cut_off, life.blind) = (0, 0);
+        }
+    }
+
     /// Spends one call of the port; an instance whose fuse has burnt learns nothing and changes nothing more.
     pub fn spend(&mut self, life: u64) -> Result<(), LogError> {
+        let step = self.step;
         let life = &mut self.lives[usize::try_from(life).unwrap()];
         match &mut life.fuse {
             Some(0) => life.crashed = true,
             Some(left) => *left -= 1,
             None => {}
         }
-        if life.crashed { Err(LogError::Closed) } else { Ok(()) }
+        match life.crashed {
+            true => Err(LogError::Closed),
+            false if life.cut_off > step => Err(LogError::Busy { detail: "the broker does not answer".into() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Likewise, for a call that reads a topic.
+    pub fn spend_reading(&mut self, life: u64) -> Result<(), LogError> {
+        self.spend(life)?;
+        let blind = self.life(life).blind > self.step;
+        if blind { Err(LogError::Busy { detail: "the leader has moved".into() }) } else { Ok(()) }
+    }
+
+    pub fn end(&self, topic: ShardTopic) -> u64 {
+        match topic {
+            ShardTopic::Ledger => self.ledger.len() as u64,
+            ShardTopic::Output(topic) => self.outputs[topic.place()].len() as u64,
+            ShardTopic::Input { topic, partition } => {
+                self.inputs.get(&(topic, partition)).and_then(|records| records.last()).map_or(0, |last| last.source.offset + 1)
+            }
+        }
+    }
+
+    /// The first record of a topic that no frame holds.
+    pub fn first_not_applied(&self, topic: InputTopic) -> ((InputTopic, u32), u64) {
+        let of = |partition| {
+            let next = self.judge.next_of(partition);
+            let record = self.inputs[&partition].iter().find(|record| record.source.offset >= next)?;
+            Some((partition, record.source.offset))
+        };
+        self.inputs.keys().filter(|partition| partition.0 == topic).find_map(|partition| of(*partition)).unwrap()
+    }
+
+    /// Whether an input is kept from an offset on.
+    pub fn check_kept(&self, topic: InputTopic, partition: u32, asked: u64) -> Result<(), LogError> {
+        let first = self.inputs_kept.get(&(topic, partition)).copied().unwrap_or_default();
+        let next = self.end(ShardTopic::Input { topic, partition });
+        let error = LogError::OutOfRange { topic: Topic::Input(topic), partition, asked, first, next };
+        if asked < first { Err(error) } else { Ok(()) }
     }
 
     pub fn life(&mut self, life: u64) -> &mut Life {
@@ -145,6 +230,9 @@ impl World {
     /// The network does something with a lane.
     pub fn deliver(&mut self) {
         self.lanes.retain(|lane| !lane.messages.is_empty());
+        if self.slow > self.step {
+            return;
+        }
         if self.lanes.is_empty() {
             return;
         }
@@ -191,6 +279,40 @@ impl World {
         self.land(&message);
     }
 
+    /// The log has forgotten a producer, and appends once more what it had appended long ago.
+    pub fn repeat_late(&mut self) {
+        if self.landed.is_empty() {
+            return;
+        }
+        let message = self.landed[self.random.index(self.landed.len())].clone();
+        self.count("a message lands once more, much later");
+        self.land(&message);
+    }
+
+    /// Retention deletes the beginning of an output topic, whatever the gate still wants to know of it.
+    pub fn delete_outputs(&mut self) {
+        let topic = self.random.index(4);
+        let len = self.outputs[topic].len() as u64;
+        let first = self.outputs_kept[topic].max(self.random.below(len + 1));
+        if first > self.outputs_kept[topic] {
+            self.count("outputs are deleted by retention");
+            self.outputs_kept[topic] = first;
+        }
+    }
+
+    /// Retention deletes inputs that the ledger holds.
+    pub fn delete_inputs(&mut self) {
+        let partitions: Vec<_> = self.inputs.keys().copied().collect();
+        let partition = partitions[self.random.index(partitions.len())];
+        let applied = self.judge.next_of(partition);
+        let first = self.random.below(applied + 1);
+        let kept = self.inputs_kept.entry(partition).or_default();
+        if first > *kept {
+            *kept = first;
+            self.count("inputs that were applied are deleted");
+        }
+    }
+
     fn acknowledge(&mut self, at: usize, event: LogEvent) {
         let (life, session, dead) = (self.lanes[at].life, self.lanes[at].session, self.lanes[at].dead);
         if !dead {
@@ -200,6 +322,10 @@ impl World {
 
     fn land(&mut self, message: &Message) -> LogEvent {
         let ts = self.now;
+        self.landed.push_back(message.clone());
+        if self.landed.len() > 30 {
+            self.landed.pop_front();
+        }
         match message {
             Message::Entry { ticket, bytes } => {
                 let offset = self.ledger.len() as u64;

@@ -132,6 +132,7 @@ fn record(line: &str, place: u64) -> Result<Record, String> {
         received: line.received,
         key: wire::key_as_id(key),
         event: wire::decode(topic, key, &line.payload),
+        quiet: false,
     })
 }
 

@@ -52,7 +52,7 @@ fn apply(gate: &mut Gate, records: &[(InputTopic, &str)]) {
         assert!(!matches!(event, Event::Refused(_)), "{payload}: {event:?}");
         let source = Source { topic: *topic, partition: 0, offset };
         let ts = 1_772_811_000_000 + offset as i64;
-        gate.apply(&Record { source, ts, received: Some(ts), key: key_as_id(None), event }, &mut effects);
+        gate.apply(&Record { source, ts, received: Some(ts), key: key_as_id(None), event, quiet: false }, &mut effects);
         effects.clear();
     }
 }

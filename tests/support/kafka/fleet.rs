@@ -1,0 +1,281 @@
+//! Instances of the gate as processes on one cluster: started, killed, paused and restarted, under a flow of records.
+//!
+//! Invariant: every process is this one's own child, signalled and reaped by its id.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use tempfile::TempDir;
+
+use super::cluster::Cluster;
+
+/// How long a fleet may take until all its shards decide.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// The program: cargo's, or another build of it.
+fn program() -> String {
+    std::env::var("ORDERGATE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ordergate").to_owned())
+}
+
+/// Some instances, one data directory each.
+pub struct Fleet {
+    dir: TempDir,
+    settings: Vec<(String, String)>,
+    instances: Vec<Option<Instance>>,
+}
+
+struct Instance {
+    child: Child,
+    http: String,
+    metrics: String,
+}
+
+impl Fleet {
+    /// None of them runs yet.
+    pub fn new(cluster: &Cluster, count: usize, shards: i32, settings: &[(&str, &str)]) -> Self {
+        let mut all = cluster.gate_settings("", shards);
+        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        Self { dir: TempDir::with_prefix("ordergate-fleet-").unwrap(), settings: all, instances: (0..count).map(|_| None).collect() }
+    }
+
+    fn data_dir(&self, place: usize) -> PathBuf {
+        self.dir.path().join(format!("gate-{}", place + 1))
+    }
+
+    /// Where an instance logs.
+    pub fn log(&self, place: usize) -> PathBuf {
+        self.dir.path().join(format!("gate-{}.log", place + 1))
+    }
+
+    /// Starts an instance that does not run, and waits until it listens.
+    pub fn start(&mut self, place: usize) {
+        self.start_as(place, &format!("gate-{}", place + 1));
+    }
+
+    /// The same under another name.
+    pub fn start_as(&mut self, place: usize, name: &str) {
+        assert!(self.instances[place].is_none(), "instance {place} runs");
+        let log = File::options().create(true).append(true).open(self.log(place)).unwrap();
+        let mut command = Command::new(program());
+        command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir(place));
+        for (key, value) in &self.settings {
+            command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        command.env("ORDERGATE__KAFKA__INSTANCE", name);
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next();
+        let line = line.unwrap_or_else(|| panic!("it did not start: {}", self.words(place))).unwrap();
+        let at = |name: &str| {
+            let rest = line.split(&format!("{name}=http://")).nth(1).unwrap_or_else(|| panic!("{line}"));
+            rest.split([' ', '/']).next().unwrap().to_owned()
+        };
+        self.instances[place] = Some(Instance { http: at("http"), metrics: at("metrics"), child });
+    }
+
+    /// The last lines that an instance logged.
+    pub fn words(&self, place: usize) -> String {
+        let text = std::fs::read_to_string(self.log(place)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(15).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    pub fn runs(&self, place: usize) -> bool {
+        self.instances[place].is_some()
+    }
+
+    fn instance(&self, place: usize) -> &Instance {
+        self.instances[place].as_ref().expect("a running instance")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, place: usize) {
+        let mut instance = self.instances[place].take().expect("a running instance");
+        instance.child.kill().unwrap();
+        instance.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and its exit code.
+    pub fn stop(&mut self, place: usize) -> Option<i32> {
+        self.signal(place, "TERM");
+        let mut instance = self.instances[place].take().expect("a running instance");
+        instance.child.wait().unwrap().code()
+    }
+
+    /// Sends a signal to one instance.
+    pub fn signal(&self, place: usize, signal: &str) {
+        let pid = self.instance(place).child.id();
+        assert!(Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap().success());
+    }
+
+    /// Where the API of an instance is.
+    pub fn http(&self, place: usize) -> &str {
+        &self.instance(place).http
+    }
+
+    /// A page of an instance; nothing when it does not answer.
+    pub fn get(&self, place: usize, path: &str) -> Option<(u16, String)> {
+        let instance = self.instance(place);
+        let host = if path == "/metrics" { &instance.metrics } else { &instance.http };
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(2))).build();
+        let mut answer = ureq::Agent::from(config).get(format!("http://{host}{path}")).call().ok()?;
+        Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
+    }
+
+    /// The value of a metric, summed over its labels; nothing when the instance does not answer.
+    pub fn metric(&self, place: usize, name: &str) -> Option<f64> {
+        let (_, text) = self.get(place, "/metrics")?;
+        let of = |line: &&str| line.starts_with(name) && matches!(line.as_bytes().get(name.len()), Some(b' ' | b'{'));
+        Some(text.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// How many shards the instances own, those that answer.
+    pub fn owned(&self) -> f64 {
+        (0..self.instances.len()).filter(|place| self.runs(*place)).filter_map(|place| self.metric(place, "ordergate_shard_owned")).sum()
+    }
+
+    /// Waits until all shards have an owner and every instance is ready.
+    pub fn wait_until_all_decide(&self, shards: i32) {
+        let begun = Instant::now();
+        let running: Vec<usize> = (0..self.instances.len()).filter(|place| self.runs(*place)).collect();
+        loop {
+            let not_ready = running.iter().find_map(|place| match self.get(*place, "/readyz") {
+                Some((200, _)) => None,
+                other => Some(format!("gate-{}: {other:?}", place + 1)),
+            });
+            let owned = self.owned();
+            if not_ready.is_none() && (owned - f64::from(shards)).abs() < 0.5 {
+                return;
+            }
+            let words: Vec<String> = running.iter().map(|place| self.words(*place)).collect();
+            assert!(begun.elapsed() < READY_WITHIN, "{owned} of {shards} shards owned; {not_ready:?}\n{}", words.join("\n--\n"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Stops all that run.
+    pub fn stop_all(&mut self) {
+        for place in 0..self.instances.len() {
+            if self.runs(place) {
+                let code = self.stop(place);
+                assert_eq!(code, Some(0), "gate-{}: {}", place + 1, self.words(place));
+            }
+        }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for instance in self.instances.iter_mut().flatten() {
+            // It may have ended by itself.
+            let _ = instance.child.kill();
+            let _ = instance.child.wait();
+        }
+        if std::thread::panicking() || std::env::var_os("KEEP_LOGS").is_some() {
+            let kept = std::env::temp_dir().join(format!("ordergate-fleet-logs-{}", std::process::id()));
+            std::fs::create_dir_all(&kept).unwrap();
+            for place in 0..self.instances.len() {
+                let _ = std::fs::copy(self.log(place), kept.join(format!("gate-{}.log", place + 1)));
+            }
+            eprintln!("logs kept in {}", kept.display());
+        }
+    }
+}
+
+/// A flow of records into the inputs at a steady pace, until it is stopped or its lines end.
+pub struct Flow {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flow {
+    /// Sends the lines of an event log; `first` of them at once, and the others when those are applied.
+    pub fn start(cluster: &Cluster, lines: Vec<String>, first: usize, per_second: u64) -> Self {
+        let mut config = cluster.client();
+        config.set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "1");
+        let producer: ThreadedProducer<DefaultProducerContext> = config.create().unwrap();
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let thread = std::thread::spawn({
+            let (stop, sent) = (stop.clone(), sent.clone());
+            move || {
+                // Accounts are open and instruments defined before the first order, as at any desk.
+                lines.iter().take(first).for_each(|line| send(&producer, line));
+                producer.flush(Duration::from_secs(120)).unwrap();
+                std::thread::sleep(Duration::from_secs(2));
+                sent.fetch_add(first as u64, Ordering::Relaxed);
+                let begun = Instant::now();
+                for (place, line) in lines.iter().enumerate().skip(first) {
+                    let due = Duration::from_micros((place.saturating_sub(first) as u64) * 1_000_000 / per_second.max(1));
+                    while begun.elapsed() < due && !stop.load(Ordering::Relaxed) {
+                        std::thread::sleep((due - begun.elapsed().min(due)).min(Duration::from_millis(20)));
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    send(&producer, line);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                producer.flush(Duration::from_secs(120)).unwrap();
+            }
+        });
+        Self { stop, sent, thread: Some(thread) }
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Stops, or waits for the end of the lines, and for all acknowledgements.
+    pub fn finish(mut self, at_once: bool) -> u64 {
+        self.stop.store(at_once, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        self.sent()
+    }
+}
+
+fn send(producer: &ThreadedProducer<DefaultProducerContext>, line: &str) {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    let payload = value["payload"].to_string();
+    let topic = value["topic"].as_str().unwrap();
+    let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload(&payload);
+    record.key = value["key"].as_str();
+    record.timestamp = value["ts"].as_i64();
+    while let Err((error, back)) = producer.send(record) {
+        assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+        std::thread::sleep(Duration::from_millis(5));
+        record = back;
+    }
+}
+
+/// The lines of an event log, `.gz` or plain.
+pub fn lines_of(path: &Path) -> Vec<String> {
+    let bytes = std::fs::read(path).unwrap();
+    let mut text = String::new();
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
+    } else {
+        text = String::from_utf8(bytes).unwrap();
+    }
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Order flow of the program's own generator.
+pub fn generated(seed: u64, accounts: u32, events: u64) -> Vec<String> {
+    let numbers = [seed.to_string(), accounts.to_string(), events.to_string()];
+    let args = ["generate", "--seed", &numbers[0], "--accounts", &numbers[1], "--symbols", "4", "--events", &numbers[2]];
+    let output = Command::new(program()).args(args).output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
