@@ -36,7 +36,12 @@ fn no_fault_of_an_instance_loses_or_changes_a_decision() {
     cluster.create_gate_topics_timed(SHARDS, "CreateTime");
     let session = SESSION_MS.to_string();
     let standby = number("STANDBY", seed % 2).to_string();
-    let mut fleet = Fleet::new(&cluster, INSTANCES, SHARDS, &[("kafka.session_timeout_ms", &session), ("kafka.standby", &standby)]);
+    let mut fleet = Fleet::new(
+        &cluster,
+        INSTANCES,
+        SHARDS,
+        &[("kafka.session_timeout_ms", &session), ("kafka.standby", &standby), ("log.timestamps", "producer")],
+    );
     for place in 0..INSTANCES {
         fleet.start(place);
     }
