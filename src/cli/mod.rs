@@ -6,6 +6,7 @@
 
 mod client;
 mod demo;
+mod doctor;
 mod exit;
 mod generate;
 mod ledger;
@@ -58,6 +59,8 @@ enum Command {
     Tail(tail::Args),
     /// Make and check the topics of a Kafka cluster
     Topics(topics::Args),
+    /// Examine a Kafka cluster, its topics and ledgers, and this instance's snapshots
+    Doctor(doctor::Args),
     /// Print the JSON Schemas of all records
     Schema(schema::Args),
     /// Print or check the configuration
@@ -101,6 +104,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Topics(args) => topics::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => shell::completions(&args),

@@ -11,7 +11,7 @@ use super::handle::{self, Phase, Request, Status};
 use super::options::Planted;
 use super::replica::FoldError;
 use super::routing::Router;
-use super::shard::{Draining, Shard, Stage, Then};
+use super::shard::{Draining, Shard, SnapshotClock, Stage, Then};
 use super::snapshots::Offer;
 use super::trouble::Trouble;
 
@@ -35,7 +35,7 @@ impl<L: ShardLog> Shard<L> {
 
     pub(super) fn snapshot_due(&self) -> bool {
         let Some(replica) = &self.replica else { return false };
-        let since = replica.fold.gate().seq().saturating_sub(self.snapshot.seq);
+        let since = replica.fold.gate().seq().saturating_sub(self.snapshot.from);
         let late = since > 0 && self.clock.elapsed().saturating_sub(self.snapshot.at) >= self.options.snapshot_every;
         (late || since >= self.options.snapshot_records) && self.store.ready()
     }
@@ -81,9 +81,7 @@ impl<L: ShardLog> Shard<L> {
         let touched = places.into_iter().filter_map(|place| Some((place, accounts.get(place as usize)?.clone()))).collect();
         let seq = standing.seq;
         self.store.offer(Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole });
-        self.snapshot.at = self.clock.elapsed();
-        self.snapshot.seq = seq;
-        self.snapshot.whole = false;
+        self.snapshot = SnapshotClock { at: self.clock.elapsed(), from: seq, seq, whole: false };
         self.observer.snapshot_offered(seq);
     }
 

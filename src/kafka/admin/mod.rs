@@ -26,7 +26,7 @@ use super::settings::{Role, client_config};
 
 pub use check::check;
 pub use create::{Creation, NotCreated};
-pub use finding::{Finding, Guarantee, Severity};
+pub use finding::{Finding, Guarantee, Severity, in_words};
 pub use look::{Seen, SeenBroker, SeenPartition, SeenTopic, Unseen};
 pub use wanted::Plan;
 

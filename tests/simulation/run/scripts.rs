@@ -4,6 +4,7 @@
 
 use super::*;
 use ordergate::log::OutputTopic;
+use ordergate::wire::frame::Routing;
 
 /// Enough for anything that is under way to come to its end.
 const A_WHILE: u64 = 1_500;
@@ -303,5 +304,30 @@ fn snapshots_that_cannot_be_written_are_made_up_for_by_a_whole_one() {
     let newest = simulation.machines[0].store.honest().pop().unwrap().standing.seq;
     assert!(newest > 100, "{newest}");
     simulation.check_disks();
+    simulation.end(0);
+}
+
+#[test]
+fn a_shard_among_several_refuses_what_is_misrouted_and_leaves_alone_what_is_elsewhere() {
+    let mut simulation = calm(2);
+    simulation.world.borrow_mut().become_shard(2, 4);
+    simulation.start(0);
+    simulation.produce_some(200);
+    simulation.go_on(4 * A_WHILE, 0);
+    assert_eq!((simulation.phase(0), simulation.decided()), (Phase::Owning, 200));
+    {
+        let mut world = simulation.world.borrow_mut();
+        let (replica, outputs) = checker::refold(&mut world).unwrap();
+        let inputs = || world.judge.counted.iter().flat_map(|counted| &counted.frame.inputs);
+        let count = |routing: Routing| inputs().filter(|input| input.routing == routing).count();
+        let misrouted = outputs
+            .values()
+            .filter(|output| output.topic == OutputTopic::DeadLetter && output.payload.windows(9).any(|bytes| bytes == b"MISROUTED"));
+        assert_eq!(misrouted.count(), count(Routing::Misrouted));
+        let all = [Routing::Here, Routing::Misrouted, Routing::Elsewhere, Routing::Quiet].map(count);
+        assert!(all.iter().all(|count| *count > 0), "{all:?}");
+        let opened = inputs().filter(|input| input.routing == Routing::Here && input.payload.starts_with(br#"{"event":"account_opened"#));
+        assert_eq!(replica.fold.gate().accounts().len(), opened.count());
+    }
     simulation.end(0);
 }
