@@ -18,6 +18,7 @@ use kafka::client::{NewRecord, Record};
 use kafka::cluster::Cluster;
 use kafka::fleet::Fleet;
 use ordergate::engine::Partitioner;
+use ordergate::wire::parse_line;
 use serde_json::Value;
 
 const SHARDS: u32 = 2;
@@ -142,12 +143,14 @@ impl Ground {
     }
 }
 
-fn is_record(line: &Value, record: &Record) -> bool {
-    line["key"].as_str().map(str::as_bytes) == record.key.as_deref() && line["payload"].to_string().as_bytes() == record.value
+/// Whether a line has the key and the value of a record, byte for byte.
+fn is_record(line: &str, record: &Record) -> bool {
+    let line = parse_line(line.as_bytes()).unwrap();
+    line.key.as_deref() == record.key.as_deref() && *line.payload == record.value
 }
 
-fn is_of<'a>(topic: &'a str) -> impl Fn(&&Value) -> bool + 'a {
-    move |line| line["topic"] == topic
+fn is_of(line: &str, topic: &str) -> bool {
+    parse_line(line.as_bytes()).unwrap().topic == topic
 }
 
 /// The last part is the one that writes where only a gate should.
@@ -183,14 +186,14 @@ fn a_replay_gives_what_the_topics_hold(ground: &Ground) {
     for shard in 0..SHARDS {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state.json");
-        let lines = values(&ground.of_shard(&["replay"], shard, &["--dead-letter", "--state", state.to_str().unwrap()]));
+        let lines = ground.of_shard(&["replay"], shard, &["--dead-letter", "--state", state.to_str().unwrap()]);
         for topic in OUTPUTS.into_iter().chain(["gate.dead-letter"]) {
             let records = ground.outputs(topic, shard);
-            let folded: Vec<&Value> = lines.iter().filter(is_of(topic)).collect();
+            let folded: Vec<&str> = lines.lines().filter(|line| is_of(line, topic)).collect();
             assert_eq!(folded.len(), records.len(), "{topic} of shard {shard}");
             assert!(folded.iter().zip(&records).all(|(line, record)| is_record(line, record)), "{topic} of shard {shard}");
         }
-        assert!(lines.iter().any(|line| line["topic"] == "gate.decisions"));
+        assert!(lines.lines().any(|line| is_of(line, "gate.decisions")));
         accounts.extend(books(&state).into_iter().map(|account| (account, shard)));
     }
     assert_eq!(accounts.len(), 6, "each account is in one shard's books: {accounts:?}");
@@ -200,7 +203,7 @@ fn a_replay_gives_what_the_topics_hold(ground: &Ground) {
     assert!(!part.is_empty() && part.len() < whole.len() && part.iter().all(|line| whole.contains(line)));
 }
 
-/// The accounts in a file of `--state` that have a position or cash that moved: that is, that somebody keeps the books of.
+/// The accounts in a file of `--state`.
 fn books(state: &Path) -> Vec<String> {
     let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
     state["accounts"].as_object().unwrap().keys().cloned().collect()
@@ -221,12 +224,13 @@ fn a_dump_replayed_gives_the_same(ground: &Ground) {
 fn tail_prints_what_the_topics_hold(ground: &Ground) {
     let tail = |args: &[&str]| values(&said(&[&["tail", "--brokers", &ground.brokers], args].concat()));
     for topic in ["orders.intents", "market.prices", "gate.decisions"] {
-        let (lines, records) = (tail(&[topic]), ground.cluster.read(topic));
-        assert_eq!(lines.len(), records.len());
-        for (line, record) in lines.iter().zip(&records) {
+        let (text, records) = (said(&["tail", topic, "--brokers", &ground.brokers]), ground.cluster.read(topic));
+        assert_eq!(text.lines().count(), records.len());
+        for (text, record) in text.lines().zip(&records) {
+            let line: Value = serde_json::from_str(text).unwrap();
             let place = (line["partition"].as_i64().unwrap(), line["offset"].as_i64().unwrap(), line["ts"].as_i64().unwrap());
             assert_eq!(place, (i64::from(record.partition), record.offset, record.ts_ms));
-            assert!(is_record(line, record), "{line}");
+            assert!(is_record(text, record), "{text}");
         }
     }
     let some = tail(&["gate.decisions", "--partition", "1", "--from", "3", "--limit", "2"]);
