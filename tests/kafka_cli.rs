@@ -279,7 +279,8 @@ fn kcat_reads_us_and_we_read_kcat(ground: &Ground) {
         return eprintln!("SKIPPED: no kcat (apt-get install kcat)");
     }
     let ours = |topic: &str, more: &[&str]| said(&[&["tail", topic, "--brokers", &ground.brokers, "--partition", "0"], more].concat());
-    let kcats = |topic: &str| pipe("kcat", &["-C", "-q", "-b", &ground.brokers, "-t", topic, "-p", "0", "-o", "beginning", "-e", "-J"], b"");
+    let kcats =
+        |topic: &str| pipe("kcat", &["-C", "-q", "-b", &ground.brokers, "-t", topic, "-p", "0", "-o", "beginning", "-e", "-J"], b"");
     let replayed = |lines: &str| pipe(&program(), &["replay", "-", "--dead-letter"], lines.as_bytes());
 
     // Its lines and ours say the same to us. It writes tstype, broker and more that we pass over.
@@ -334,7 +335,9 @@ fn verify_finds_what_no_gate_wrote(ground: &Ground) {
     write(&original.value, Some(b"1-1-0"));
     let (code, said, why) = verify();
     assert_eq!(code, Some(1), "{said}");
-    for (word, count) in [("somebody else wrote it", 2), ("has another key or value than the ledger caused", 1), ("is ahead of the ledger", 1)] {
+    for (word, count) in
+        [("somebody else wrote it", 2), ("has another key or value than the ledger caused", 1), ("is ahead of the ledger", 1)]
+    {
         assert_eq!(why.matches(word).count(), count, "{word}: {why}");
     }
     assert!(why.contains("4 records of the output topics are not what the ledger caused"), "{why}");
