@@ -109,6 +109,13 @@ impl Fleet {
         instance.child.wait().unwrap().code()
     }
 
+    /// The memory of an instance that is resident, in bytes.
+    pub fn resident_bytes(&self, place: usize) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.instance(place).child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal to one instance.
     pub fn signal(&self, place: usize, signal: &str) {
         let pid = self.instance(place).child.id();
@@ -199,6 +206,11 @@ pub struct Flow {
 impl Flow {
     /// Sends the lines of an event log; `first` of them at once, and the others when those are applied.
     pub fn start(cluster: &Cluster, lines: Vec<String>, first: usize, per_second: u64) -> Self {
+        Self::stream(cluster, lines.into_iter(), first, per_second)
+    }
+
+    /// The same from lines that come as they are needed.
+    pub fn stream(cluster: &Cluster, mut lines: impl Iterator<Item = String> + Send + 'static, first: usize, per_second: u64) -> Self {
         let mut config = cluster.client();
         config.set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "1");
         let producer: ThreadedProducer<DefaultProducerContext> = config.create().unwrap();
@@ -207,20 +219,20 @@ impl Flow {
             let (stop, sent) = (stop.clone(), sent.clone());
             move || {
                 // Accounts are open and instruments defined before the first order, as at any desk.
-                lines.iter().take(first).for_each(|line| send(&producer, line));
+                lines.by_ref().take(first).for_each(|line| send(&producer, &line));
                 producer.flush(Duration::from_secs(120)).unwrap();
                 std::thread::sleep(Duration::from_secs(2));
                 sent.fetch_add(first as u64, Ordering::Relaxed);
                 let begun = Instant::now();
-                for (place, line) in lines.iter().enumerate().skip(first) {
-                    let due = Duration::from_micros((place.saturating_sub(first) as u64) * 1_000_000 / per_second.max(1));
+                for (place, line) in (0..).zip(lines) {
+                    let due = Duration::from_micros(place * 1_000_000 / per_second.max(1));
                     while begun.elapsed() < due && !stop.load(Ordering::Relaxed) {
                         std::thread::sleep((due - begun.elapsed().min(due)).min(Duration::from_millis(20)));
                     }
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    send(&producer, line);
+                    send(&producer, &line);
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 producer.flush(Duration::from_secs(120)).unwrap();
@@ -269,6 +281,15 @@ pub fn lines_of(path: &Path) -> Vec<String> {
         text = String::from_utf8(bytes).unwrap();
     }
     text.lines().map(str::to_owned).collect()
+}
+
+/// Order flow of the program's own generator, as it makes it.
+pub fn generating(seed: u64, accounts: u32, events: u64) -> impl Iterator<Item = String> + Send {
+    let numbers = [seed.to_string(), accounts.to_string(), events.to_string()];
+    let args = ["generate", "--seed", &numbers[0], "--accounts", &numbers[1], "--symbols", "4", "--events", &numbers[2]];
+    // It ends when nobody reads any more.
+    let mut child = Command::new(program()).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
 }
 
 /// Order flow of the program's own generator.
