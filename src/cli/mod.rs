@@ -53,9 +53,9 @@ enum Command {
     Ledger(ledger::Args),
     /// Write deterministic, realistic order flow as an event log
     Generate(generate::Args),
-    /// Send an event log to a running daemon
+    /// Send an event log to a running daemon, or to a cluster's topics
     Send(send::Args),
-    /// Print a topic of a running daemon
+    /// Print a topic of a running daemon, or of a cluster
     Tail(tail::Args),
     /// Make and check the topics of a Kafka cluster
     Topics(topics::Args),

@@ -27,7 +27,7 @@ pub struct Args {
     /// Records to print at most
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Print lines, or key, tab and value as `kcat -P -K '\t'` takes them (a cluster only)
+    /// Print lines, or key, tab and value for `kcat -P` (a cluster only)
     #[arg(long, value_name = "FORM", value_enum, default_value = "lines")]
     form: Form,
 }
@@ -35,9 +35,9 @@ pub struct Args {
 /// What a record is printed as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
-    /// A line of an event log.
+    // A line of an event log. (No documentation: it would spread the command's help over two pages.)
     Lines,
-    /// Its key, a tab, its value.
+    // Its key, a tab, its value.
     Keyed,
 }
 

@@ -38,7 +38,7 @@ pub use decided::DecisionWatch;
 pub use doctor::{Broker, Claimed, Clock, Diagnosis, Group, Head, LedgerEnd, Member, Named, Permission, Problem, SourceLag, examine};
 pub use membership::{Assignment, GroupError, Membership};
 pub use reader::Reader;
-pub use sender::{Report, Sender};
+pub use sender::Sender;
 pub use settings::{Refusal, refusals};
 pub use shard_log::KafkaShardLog;
 pub use topics::KafkaTopics;
