@@ -54,13 +54,16 @@ pub enum Unseen {
     },
 }
 
+/// A topic's settings in effect, empty where there is no such topic; or why they are not known.
+pub type Told = Result<BTreeMap<String, String>, Unseen>;
+
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenTopic {
     /// Its partitions; none where there is no such topic, or where it may not be seen.
     pub partitions: Vec<SeenPartition>,
     /// Its settings in effect.
-    pub settings: Result<BTreeMap<String, String>, Unseen>,
+    pub settings: Told,
 }
 
 impl SeenTopic {
@@ -106,14 +109,14 @@ impl Admin {
         Ok(Seen { brokers, topics: settings.into_iter().map(seen).collect() })
     }
 
-    fn settings(&self) -> Result<BTreeMap<Topic, Result<BTreeMap<String, String>, Unseen>>, LogError> {
+    fn settings(&self) -> Result<BTreeMap<Topic, Told>, LogError> {
         let wanted: Vec<_> = Topic::ALL.iter().map(|topic| ResourceSpecifier::Topic(self.cluster.name(*topic))).collect();
         let answer = self.waits.block_on(self.client.describe_configs(&wanted, &self.options()));
         let answer = answer.map_err(|error| log_error(&error, "asking for the topics' settings"))?;
         Ok(Topic::ALL.into_iter().zip(answer).map(|(topic, told)| (topic, self.told(topic, told))).collect())
     }
 
-    fn told(&self, topic: Topic, told: Result<ConfigResource, RDKafkaErrorCode>) -> Result<BTreeMap<String, String>, Unseen> {
+    fn told(&self, topic: Topic, told: Result<ConfigResource, RDKafkaErrorCode>) -> Told {
         match told {
             Ok(resource) => {
                 // Answers come in the order of the questions; one of another topic is no answer.

@@ -18,6 +18,8 @@ use super::{Examination, described};
 
 /// How many of the last entries are judged.
 const WINDOW: u64 = 16;
+/// So many waiting offsets are looked at one by one.
+const COUNTED_MAX: u64 = 256;
 /// How far a claim can be from the first frame of its term that was found: entries of its predecessor lie between.
 const STALE_MAX: u64 = 64;
 
@@ -89,9 +91,9 @@ pub struct SourceLag {
     pub applied: Option<u64>,
     /// The first offset that is kept.
     pub first: u64,
-    /// Its end. The marks of transactions count here, though they are no records.
+    /// Its end. The marks of transactions have offsets too.
     pub end: u64,
-    /// What lies between.
+    /// The records between, as far as they are few; else the offsets.
     pub lag: u64,
 }
 
@@ -159,7 +161,7 @@ impl Examination {
         let window = entries(reader, end.shard, from, extent.next)?;
         let judged = judge(&window)?;
         let last_frame = judged.last_frame.and_then(|place| Some((&window.get(place)?.0, frame_of(&window.get(place)?.1)?)));
-        end.sources = self.sources(end.shard, last_frame.map(|(_, frame)| frame), extents)?;
+        end.sources = self.sources(end.shard, last_frame.map(|(_, frame)| frame), reader, extents)?;
         end.lag = Some(end.sources.iter().map(|source| source.lag).sum());
         if let Some((record, entry)) = judged.last.and_then(|place| window.get(place)) {
             let seq = last_frame.map_or(0, |(_, frame)| (frame.first_seq + frame.inputs.len() as u64).saturating_sub(1));
@@ -170,7 +172,7 @@ impl Examination {
     }
 
     /// How far the inputs of a shard are applied: as the last frame says, or not at all.
-    fn sources(&self, shard: u32, last: Option<&Frame>, extents: &mut Extents) -> Result<Vec<SourceLag>, LogError> {
+    fn sources(&self, shard: u32, last: Option<&Frame>, reader: &mut Reader, extents: &mut Extents) -> Result<Vec<SourceLag>, LogError> {
         let mut sources = Vec::new();
         for (topic, partition) in self.inputs_of(shard) {
             let extent = match extents.get(&(topic, partition)) {
@@ -181,7 +183,7 @@ impl Examination {
             let marks = last.map(|frame| frame.input_marks.as_slice()).unwrap_or_default();
             let applied = marks.iter().find(|mark| (mark.topic, mark.partition) == (topic, partition)).map(|mark| mark.next);
             let from = applied.unwrap_or(extent.first).max(extent.first);
-            let lag = extent.next.saturating_sub(from);
+            let lag = waiting(reader, &extent, from);
             sources.push(SourceLag { topic: topic.as_str(), partition, applied, first: extent.first, end: extent.next, lag });
         }
         Ok(sources)
@@ -194,6 +196,16 @@ impl Examination {
         let own = [(InputTopic::Intents, shard), (InputTopic::Executions, shard), (InputTopic::Control, 0)];
         own.into_iter().chain(prices).filter(|(topic, partition)| self.is_led(Topic::Input(*topic), *partition)).collect()
     }
+}
+
+/// What waits to be applied. Few offsets are read, since marks of transactions are no records.
+fn waiting(reader: &mut Reader, extent: &Extent, from: u64) -> u64 {
+    let offsets = extent.next.saturating_sub(from);
+    if offsets == 0 || offsets > COUNTED_MAX {
+        return offsets;
+    }
+    let records = reader.read(extent.topic, extent.partition, from, COUNTED_MAX as usize);
+    records.map_or(offsets, |records| records.len() as u64)
 }
 
 /// The entries from one offset up to another.

@@ -174,3 +174,77 @@ pub(super) fn of_partitions(seen: &Seen, plan: &Plan) -> Vec<Problem> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Broker, Clock, Group, Member, Named, Permission, SourceLag};
+    use super::*;
+
+    /// Two shards that one instance owns, and nothing wrong.
+    fn healthy() -> Diagnosis {
+        let named = Named { address: "a:1".into(), cluster_id: Some("c".into()) };
+        let member = Member { id: "m".into(), client: "m".into(), host: "h".into(), shards: Some(vec![0, 1]) };
+        let group = Group { name: "g".into(), state: "Stable".into(), protocol: "p".into(), members: vec![member] };
+        let shards = [0, 1].map(|shard| LedgerEnd { shard, lag: Some(0), ..LedgerEnd::default() });
+        let clock = Clock { owner_minus_broker_ms: Some(-3), ours_behind_broker_ms_at_least: Some(0), from: String::new() };
+        Diagnosis { reachable: true, group: Some(group), shards: shards.into(), clock, ..Diagnosis::new(vec![named]) }
+    }
+
+    #[track_caller]
+    fn finds(code: &str, breaks: bool, change: impl Fn(&mut Diagnosis)) {
+        let mut diagnosis = healthy();
+        change(&mut diagnosis);
+        let found: Vec<_> = of(&diagnosis).iter().map(|problem| (problem.code, problem.breaks)).collect();
+        assert_eq!(found, [(code, breaks)]);
+    }
+
+    #[test]
+    fn a_healthy_cluster_has_no_problems() {
+        assert_eq!(of(&healthy()), []);
+    }
+
+    #[test]
+    fn each_fault_is_found_with_its_code() {
+        finds("CLUSTER_UNREACHABLE", true, |diagnosis| diagnosis.error = Some("no answer".into()));
+        finds("BOOTSTRAP_SILENT", false, |diagnosis| diagnosis.named.push(Named { address: "b:1".into(), cluster_id: None }));
+        finds("CLUSTERS_DIFFER", true, |diagnosis| diagnosis.named.push(Named { address: "b:1".into(), cluster_id: Some("d".into()) }));
+        finds("BROKER_UNREACHABLE", true, |diagnosis| {
+            diagnosis.brokers.push(Broker { id: 1, address: "a:1".into(), reachable: false, took_ms: 3_000 });
+        });
+        finds("NOBODY_DECIDES", false, |diagnosis| diagnosis.group = None);
+        finds("SHARD_UNASSIGNED", false, |diagnosis| diagnosis.shards.push(LedgerEnd { shard: 2, ..LedgerEnd::default() }));
+        finds("LEDGER_SILENT", true, |diagnosis| diagnosis.shards[0].trouble = Some("no leader".into()));
+        finds("LEDGER_DAMAGED", true, |diagnosis| {
+            diagnosis.shards[0].trouble = Some("checksum".into());
+            diagnosis.shards[0].is_damaged = true;
+        });
+    }
+
+    #[test]
+    fn a_place_that_is_gone_is_a_fault_and_a_lag_is_not() {
+        let source = |applied| SourceLag { topic: "orders.intents", partition: 0, applied: Some(applied), first: 5, end: 9, lag: 4 };
+        finds("SOURCE_LOST", true, |diagnosis| diagnosis.shards[0].sources.push(source(4)));
+        finds("SOURCE_LOST", true, |diagnosis| diagnosis.shards[0].sources.push(source(10)));
+        let mut lags = healthy();
+        lags.shards[0].sources.push(source(5));
+        assert_eq!(of(&lags), []);
+    }
+
+    #[test]
+    fn a_clock_ahead_is_skew_and_a_slow_append_is_not() {
+        finds("CLOCK_SKEW", false, |diagnosis| diagnosis.clock.owner_minus_broker_ms = Some(1_500));
+        finds("CLOCK_SKEW", false, |diagnosis| diagnosis.clock.owner_minus_broker_ms = Some(-6_000));
+        finds("CLOCK_SKEW", false, |diagnosis| diagnosis.clock.ours_behind_broker_ms_at_least = Some(1_500));
+        let mut slow = healthy();
+        slow.clock.owner_minus_broker_ms = Some(-3_000);
+        assert_eq!(of(&slow), []);
+    }
+
+    #[test]
+    fn a_missing_right_breaks_what_needs_it() {
+        for needed in [true, false] {
+            let right = Permission { resource: "topic t".into(), operation: "READ", needed, allowed: Some(false), how: String::new() };
+            finds("FORBIDDEN", needed, |diagnosis| diagnosis.permissions.push(right.clone()));
+        }
+    }
+}
