@@ -38,7 +38,9 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 pub fn run(args: &Args) -> Result<(), Failure> {
     match args.target.cluster()? {
         Some(cluster) => cluster::run(args, &cluster),
-        None if args.keep_partitions => Err(Failure::new(Exit::Usage, "--keep-partitions is for a cluster: name it with --brokers or --config")),
+        None if args.keep_partitions => {
+            Err(Failure::new(Exit::Usage, "--keep-partitions is for a cluster: name it with --brokers or --config"))
+        }
         None => to_daemon(args),
     }
 }

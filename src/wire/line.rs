@@ -118,8 +118,7 @@ pub fn parse_line(line: &[u8]) -> Result<Line<'_>, LineError> {
 }
 
 fn place_of(key: Key) -> Option<usize> {
-    const ORDER: [Key; FIELDS] =
-        [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::Routing, Key::Keyed, Key::Payload];
+    const ORDER: [Key; FIELDS] = [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::Routing, Key::Keyed, Key::Payload];
     ORDER.iter().position(|known| *known == key)
 }
 
