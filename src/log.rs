@@ -250,6 +250,11 @@ pub trait ShardLog {
     /// The log is lost to this shard: nothing it asks for will be acknowledged any more.
     fn poll(&mut self, events: &mut Vec<LogEvent>, max_inputs: usize, wait: Duration) -> Result<(), LogError>;
 
+    /// Inputs that were fetched and wait for [`ShardLog::poll`].
+    fn fetched(&self) -> usize {
+        0
+    }
+
     /// Appends an entry to the shard's ledger; acknowledged by [`LogEvent::Appended`], in the order of the calls.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::{Exit, Failure, say};
 use crate::app::{cluster, topic_plan};
 use crate::config::Config;
 use crate::embedded::lock_directory;
-use crate::kafka::{Broker, Clock, Group, LedgerEnd, Permission, Problem, Report, examine, findings_in_words};
+use crate::kafka::{Broker, Clock, Diagnosis, Group, LedgerEnd, Permission, Problem, examine, findings_in_words};
 use crate::log::LogError;
 use crate::snapshot::{Inspected, inspect};
 
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// One line of the verdict, for scripts.
-fn verdict(report: &Report) -> &'static str {
+fn verdict(report: &Diagnosis) -> &'static str {
     if !report.reachable || report.error.is_some() {
         "unreachable"
     } else if report.is_broken() {
@@ -53,7 +53,7 @@ fn verdict(report: &Report) -> &'static str {
     }
 }
 
-fn as_json(report: &Report, snapshots: &Snapshots) -> Result<Value, Failure> {
+fn as_json(report: &Diagnosis, snapshots: &Snapshots) -> Result<Value, Failure> {
     let mut value = serde_json::to_value(report).map_err(|error| Failure::new(Exit::Io, error))?;
     value["verdict"] = json!(verdict(report));
     value["snapshots"] = snapshots.as_json(report.at);
@@ -142,7 +142,7 @@ fn snapshot_in_words(shard: u32, found: &Inspected, at: i64) -> String {
     format!("  shard {shard}: generation {number}: seq {seq}, {accounts} accounts, goes on at ledger offset {next_offset}, of {age}\n")
 }
 
-fn in_words(report: &Report, snapshots: &Snapshots) -> String {
+fn in_words(report: &Diagnosis, snapshots: &Snapshots) -> String {
     let client = &report.client;
     let mut text = format!("ordergate {}, librdkafka {}\n", client.ordergate, client.librdkafka);
     for named in &report.named {

@@ -81,7 +81,7 @@ fn create(args: &Create) -> Result<(), Failure> {
     let admin = Admin::new(&cluster(&config)?)?;
     let before = admin.look()?;
     let creations = admin.create(&plan, &before, args.dry_run)?;
-    let findings = if args.dry_run { Vec::new() } else { check_topics(&plan, &admin.look()?) };
+    let findings = if args.dry_run { Vec::new() } else { check_topics(&plan, &admin.look_after(&creations)?) };
     if args.json {
         say(&format!(
             "{:#}\n",

@@ -45,6 +45,8 @@ pub struct Shard<L: ShardLog> {
     pub(super) reported: Duration,
     pub(super) wanted: bool,
     pub(super) last_commit: Duration,
+    /// When an output was acknowledged, or none waited.
+    pub(super) last_published: Duration,
 }
 
 /// What the shard is at.
@@ -119,6 +121,7 @@ impl<L: ShardLog> Shard<L> {
             reported: Duration::ZERO,
             wanted,
             last_commit: Duration::ZERO,
+            last_published: Duration::ZERO,
         };
         (shard, handle)
     }
@@ -259,6 +262,7 @@ impl<L: ShardLog> Shard<L> {
                 LogEvent::Published { ticket, topic, offset } => {
                     owner.publisher.acknowledged(ticket, topic, offset)?;
                     self.observer.published(false);
+                    self.last_published = self.clock.elapsed();
                 }
                 LogEvent::Input(_) | LogEvent::Failed { .. } => {}
             }

@@ -314,10 +314,16 @@ impl<L: ShardLog> Shard<L> {
             status.outputs_in_flight = owner.publisher.waiting();
             let unsure = owner.unsure_for(now);
             status.blind_ms = if unsure > self.options.look_patience { millis(unsure) } else { 0 };
+            if status.outputs_in_flight == 0 {
+                self.last_published = now;
+            }
+            status.output_waiting_ms = millis(now.saturating_sub(self.last_published));
             status.waiting_ms = owner.flight.front().map_or(0, |frame| millis(now.saturating_sub(frame.appended)));
         }
+        status.inputs_waiting = self.inbox.len() + self.log.fetched();
         let Some(replica) = &self.replica else { return status };
         let gate = replica.fold.gate();
+        status.ledger_lag = self.log.seen_end(ShardTopic::Ledger).map_or(0, |end| end.saturating_sub(replica.sequence.next_offset));
         (status.seq, status.at, status.term) = (gate.seq(), gate.at(), replica.sequence.term);
         (status.ledger_next, status.head, status.void_entries) =
             (replica.sequence.next_offset, replica.sequence.head, replica.void_entries);

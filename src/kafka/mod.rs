@@ -35,7 +35,7 @@ pub use admin::{
 };
 pub use cluster::Cluster;
 pub use decided::DecisionWatch;
-pub use doctor::{Broker, Claimed, Clock, Group, Head, LedgerEnd, Member, Named, Permission, Problem, Report, SourceLag, examine};
+pub use doctor::{Broker, Claimed, Clock, Diagnosis, Group, Head, LedgerEnd, Member, Named, Permission, Problem, SourceLag, examine};
 pub use membership::{Assignment, GroupError, Membership};
 pub use reader::Reader;
 pub use sender::Sender;

@@ -242,6 +242,7 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("allow.auto.create.topics", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
+            ("statistics.interval.ms", "1000"),
         ],
         Role::Range => &[
             ("enable.auto.commit", "false"),

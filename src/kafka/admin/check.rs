@@ -12,7 +12,7 @@ use super::look::{Seen, SeenTopic, Unseen};
 use super::wanted::{BATCH_BYTES, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, compression, is_ours, is_precious, is_used, retention_ms};
 
 /// Where it is said how the number of shards changes.
-const RUNBOOK: &str = "docs/RUNBOOK.md, 'Changing the number of shards'";
+const RUNBOOK: &str = "docs/RUNBOOK.md, 'How many shards'";
 
 /// Everything that is wrong, what breaks a guarantee first.
 #[must_use]
@@ -270,6 +270,8 @@ impl Look<'_> {
     }
 
     fn add(&mut self, setting: &'static str, (value, wanted): (String, String), guarantee: Option<Guarantee>, why: String, mend: String) {
+        // What this version neither reads nor writes can break nothing of it.
+        let guarantee = guarantee.filter(|_| is_used(self.topic));
         let severity = if guarantee.is_some() { Severity::Breaks } else { Severity::Advice };
         let forcible = guarantee != Some(Guarantee::EveryRecordHasItsShard);
         let topic = self.name().to_owned();

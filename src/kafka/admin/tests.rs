@@ -100,7 +100,7 @@ fn one_broker_is_allowed_and_said() {
 
 #[test]
 fn settings_that_lose_an_acknowledged_record_break_a_guarantee() {
-    for topic in Topic::ALL.into_iter().filter(|topic| *topic != PRICES) {
+    for topic in Topic::ALL.into_iter().filter(|topic| *topic != PRICES && wanted::is_used(*topic)) {
         breaks(topic, "min.insync.replicas", "1", Guarantee::AcknowledgedIsDurable);
         breaks(topic, "unclean.leader.election.enable", "true", Guarantee::AcknowledgedIsDurable);
     }
@@ -146,7 +146,7 @@ fn a_ledger_that_is_not_kept_whole_breaks_a_guarantee() {
     for (setting, value) in [("retention.ms", "604800000"), ("retention.bytes", "1073741824")] {
         breaks(Topic::Ledger, setting, value, Guarantee::LedgerIsWhole);
         breaks(CONTROL, setting, value, Guarantee::InputsAreRead);
-        breaks(Topic::Directory, setting, value, Guarantee::InputsAreRead);
+        advises(Topic::Directory, setting, value);
         advises(DEAD_LETTER, setting, value);
     }
     for policy in ["compact", "compact,delete"] {

@@ -47,7 +47,7 @@ const NOT_TRIED: &[&str] = &[
 
 /// What was learned.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Diagnosis {
     /// When, by our clock, in ms since the epoch.
     pub at: Millis,
     /// What asks.
@@ -102,7 +102,7 @@ pub struct Clock {
     pub from: String,
 }
 
-impl Report {
+impl Diagnosis {
     /// Whether a guarantee does not hold, or nothing can work as it is.
     #[must_use]
     pub fn is_broken(&self) -> bool {
@@ -125,12 +125,12 @@ struct Examination {
 ///
 /// # Errors
 /// The settings are refused. Whatever does not answer is in the report.
-pub fn examine(cluster: &Cluster, plan: &Plan) -> Result<Report, KafkaFailure> {
+pub fn examine(cluster: &Cluster, plan: &Plan) -> Result<Diagnosis, KafkaFailure> {
     let options =
         super::KafkaOptions { request_timeout_ms: cluster.options().request_timeout_ms.min(PATIENCE_MS), ..cluster.options().clone() };
     let cluster = Cluster::new(options)?;
     let named = brokers::named(&cluster);
-    let mut report = Report::new(named);
+    let mut report = Diagnosis::new(named);
     let seen = Admin::new(&cluster).and_then(|admin| admin.look());
     match seen {
         Ok(seen) => report.of_cluster(cluster, plan, seen),
@@ -140,7 +140,7 @@ pub fn examine(cluster: &Cluster, plan: &Plan) -> Result<Report, KafkaFailure> {
     Ok(report)
 }
 
-impl Report {
+impl Diagnosis {
     fn new(named: Vec<Named>) -> Self {
         Self {
             at: now(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::domain::InputTopic;
 use crate::log::{LogError, Topic};
 
-use super::super::admin::Unseen;
+use super::super::admin::{Unseen, is_used};
 use super::super::error::log_error;
 use super::super::settings::Role;
 use super::Examination;
@@ -22,6 +22,8 @@ pub struct Permission {
     pub resource: String,
     /// To do what, as Kafka's ACLs call it.
     pub operation: &'static str,
+    /// Whether the gate cannot run without it.
+    pub needed: bool,
     /// Whether we may; `null` when that could not be learned.
     pub allowed: Option<bool>,
     /// What was tried, and what came of it.
@@ -37,10 +39,12 @@ impl Examination {
         for topic in Topic::ALL {
             let Some(found) = self.seen.topics.get(&topic) else { continue };
             let resource = format!("topic {}", self.cluster.name(topic));
+            let needed = is_used(topic);
             let forbidden = found.settings == Err(Unseen::Forbidden);
             permissions.push(Permission {
                 resource: resource.clone(),
                 operation: "DESCRIBE_CONFIGS",
+                needed,
                 allowed: if forbidden { Some(false) } else { found.settings.is_ok().then_some(true) },
                 how: "asked for its settings".into(),
             });
@@ -50,20 +54,21 @@ impl Examination {
             let is_led = self.is_led(topic, 0);
             if is_led && self.has_time_for(&format!("READ on {resource}")) {
                 let tried = self.read(topic);
-                permissions.push(permission(resource, "READ", &tried, "read at its end"));
+                permissions.push(permission(resource, "READ", needed, &tried, "read at its end"));
             }
         }
         let resource = format!("group {}", self.cluster.options().group);
         if self.has_time_for(&format!("DESCRIBE on {resource}")) {
             let tried = self.offsets_of_group();
-            permissions.push(permission(resource, "DESCRIBE", &tried, "asked for its offsets (the gate keeps none there)"));
+            permissions.push(permission(resource, "DESCRIBE", false, &tried, "asked for its offsets (the gate keeps none there)"));
         }
         permissions
     }
 
     /// Goes to the end of a topic's first partition, and waits until it is told that this is the end.
     fn read(&self, topic: Topic) -> Tried {
-        let consumer = self.cluster.consumer(Role::Range, self.cluster.context(), &[]).map_err(|failure| refused(&failure.to_string()))?;
+        let consumer =
+            self.cluster.consumer(Role::Range, self.cluster.context(), &[topic]).map_err(|failure| refused(&failure.to_string()))?;
         let mut place = TopicPartitionList::with_capacity(1);
         place.add_partition_offset(self.cluster.name(topic), 0, Offset::End)?;
         consumer.assign(&place)?;
@@ -92,13 +97,13 @@ fn refused(what: &str) -> KafkaError {
     KafkaError::ClientCreation(what.to_owned())
 }
 
-fn permission(resource: String, operation: &'static str, tried: &Tried, how: &str) -> Permission {
+fn permission(resource: String, operation: &'static str, needed: bool, tried: &Tried, how: &str) -> Permission {
     let (allowed, came) = match tried {
         Ok(()) => (Some(true), String::new()),
         Err(error) if is_denied(error) => (Some(false), format!(": {error}")),
         Err(error) => (None, format!(": {}", no_answer(error))),
     };
-    Permission { resource, operation, allowed, how: format!("{how}{came}") }
+    Permission { resource, operation, needed, allowed, how: format!("{how}{came}") }
 }
 
 fn no_answer(error: &KafkaError) -> LogError {
@@ -117,9 +122,9 @@ mod tests {
     #[test]
     fn a_right_that_is_missing_is_told_from_an_answer_that_is() {
         let denied = Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed));
-        assert_eq!(permission("t".into(), "READ", &denied, "read").allowed, Some(false));
+        assert_eq!(permission("t".into(), "READ", true, &denied, "read").allowed, Some(false));
         let silent = Err(KafkaError::Global(RDKafkaErrorCode::OperationTimedOut));
-        assert_eq!(permission("t".into(), "READ", &silent, "read").allowed, None);
-        assert_eq!(permission("t".into(), "READ", &Ok(()), "read").allowed, Some(true));
+        assert_eq!(permission("t".into(), "READ", true, &silent, "read").allowed, None);
+        assert_eq!(permission("t".into(), "READ", true, &Ok(()), "read").allowed, Some(true));
     }
 }

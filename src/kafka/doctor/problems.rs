@@ -7,10 +7,12 @@ use serde::Serialize;
 use crate::log::Topic;
 
 use super::super::admin::{Plan, Seen};
-use super::{LedgerEnd, Report};
+use super::{Diagnosis, LedgerEnd};
 
 /// Clocks that differ by less do no harm.
 const SKEW_MS_MAX: i64 = 1_000;
+/// An append takes less, and so long the broker's time can be behind its writer's without any skew.
+const APPEND_MS_MAX: i64 = 5_000;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +32,7 @@ fn problem(code: &'static str, breaks: bool, what: String, mend: &str) -> Proble
 }
 
 /// Everything, what breaks something first.
-pub(super) fn of(report: &Report) -> Vec<Problem> {
+pub(super) fn of(report: &Diagnosis) -> Vec<Problem> {
     let mut problems = report.problems.clone();
     named(report, &mut problems);
     brokers(report, &mut problems);
@@ -42,7 +44,7 @@ pub(super) fn of(report: &Report) -> Vec<Problem> {
     problems
 }
 
-fn named(report: &Report, problems: &mut Vec<Problem>) {
+fn named(report: &Diagnosis, problems: &mut Vec<Problem>) {
     if let Some(why) = &report.error {
         problems.push(problem(
             "CLUSTER_UNREACHABLE",
@@ -67,7 +69,7 @@ fn named(report: &Report, problems: &mut Vec<Problem>) {
     }
 }
 
-fn brokers(report: &Report, problems: &mut Vec<Problem>) {
+fn brokers(report: &Diagnosis, problems: &mut Vec<Problem>) {
     for broker in report.brokers.iter().filter(|broker| !broker.reachable) {
         let what = format!("broker {} says that it is at {}, and does not answer us there", broker.id, broker.address);
         problems.push(problem(
@@ -79,11 +81,11 @@ fn brokers(report: &Report, problems: &mut Vec<Problem>) {
     }
 }
 
-fn permissions(report: &Report, problems: &mut Vec<Problem>) {
+fn permissions(report: &Diagnosis, problems: &mut Vec<Problem>) {
     for denied in report.permissions.iter().filter(|permission| permission.allowed == Some(false)) {
         let (kind, name) = denied.resource.split_once(' ').unwrap_or(("topic", &denied.resource));
         let mend = format!("kafka-acls.sh --add --allow-principal User:GATE --operation {} --{kind} {name}", acl_name(denied.operation));
-        problems.push(problem("FORBIDDEN", true, format!("{} on {} is not allowed", denied.operation, denied.resource), &mend));
+        problems.push(problem("FORBIDDEN", denied.needed, format!("{} on {} is not allowed", denied.operation, denied.resource), &mend));
     }
 }
 
@@ -117,7 +119,7 @@ fn ledger(shard: &LedgerEnd, problems: &mut Vec<Problem>) {
     }
 }
 
-fn owners(report: &Report, problems: &mut Vec<Problem>) {
+fn owners(report: &Diagnosis, problems: &mut Vec<Problem>) {
     if !report.reachable || report.error.is_some() {
         return;
     }
@@ -134,9 +136,10 @@ fn owners(report: &Report, problems: &mut Vec<Problem>) {
     }
 }
 
-fn clocks(report: &Report, problems: &mut Vec<Problem>) {
-    if let Some(skew) = report.clock.owner_minus_broker_ms.filter(|skew| skew.abs() > SKEW_MS_MAX) {
-        let what = format!("the clock of a shard's owner and the broker's differ by {skew} ms");
+fn clocks(report: &Diagnosis, problems: &mut Vec<Problem>) {
+    if let Some(skew) = report.clock.owner_minus_broker_ms.filter(|skew| *skew > SKEW_MS_MAX || *skew < -APPEND_MS_MAX) {
+        let way = if skew > 0 { "" } else { " (or the append took that long)" };
+        let what = format!("the clock of a shard's owner minus the broker's is {skew} ms{way}");
         problems.push(problem(
             "CLOCK_SKEW",
             false,
