@@ -137,6 +137,11 @@ impl Cluster {
         Context::new(self.inner.options.token_file.clone())
     }
 
+    /// The client that only asks.
+    pub(super) fn admin(&self) -> &BaseProducer<Told> {
+        &self.inner.admin
+    }
+
     /// The topics' names.
     #[must_use]
     pub fn names(&self) -> &TopicNames {

@@ -192,6 +192,19 @@ impl Cluster {
         usize::try_from(partition.leader() - 1).ok()
     }
 
+    /// Whether every replica of every partition is in sync.
+    pub fn all_in_sync(&self) -> bool {
+        let producer: BaseProducer = self.client().create().unwrap();
+        let Ok(metadata) = producer.client().fetch_metadata(None, Duration::from_secs(10)) else { return false };
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.all(|partition| partition.isr().len() == partition.replicas().len())
+    }
+
+    /// The port that a node listens on for clients.
+    pub fn port(&self, node: usize) -> u16 {
+        self.ports[node].0.number
+    }
+
     /// The last words of the brokers, for a failed test.
     fn words(&self) -> String {
         let each = (0..self.nodes.len()).map(|node| {

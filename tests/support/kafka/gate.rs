@@ -38,7 +38,7 @@ impl Cluster {
         let kept = [common.as_slice(), &[("retention.ms", "-1"), ("compression.type", "lz4")]].concat();
         let topic = |&(name, sharded): &(&'static str, bool)| {
             let settings = match name {
-                "gate.ledger" => kept.as_slice(),
+                "gate.ledger" | "gate.directory" | "gate.audit" => kept.as_slice(),
                 "orders.intents" | "orders.executions" | "market.prices" | "gate.control" => inputs.as_slice(),
                 _ => &common,
             };
