@@ -13,6 +13,7 @@ mod signals;
 mod utilization;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,9 @@ impl Daemon {
         let http = listen(&runtime, config.http.bind)?;
         let metrics = config.metrics.enabled.then(|| listen(&runtime, config.metrics.bind)).transpose()?;
         let log = LogSide::open(config)?;
-        let (shards, keeper) = Shards::new(plan(&log, config))?;
+        let plan = plan(&log, config);
+        show_shards(plan.count);
+        let (shards, keeper) = Shards::new(plan)?;
         let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
@@ -80,7 +83,7 @@ impl Daemon {
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let mut servers = vec![runtime.spawn(serve(http.0, face.clone().router(http_at), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
-            let router = face.metrics_router(scrape(recorder.clone(), shards.clone()), at);
+            let router = face.metrics_router(scrape(recorder.clone(), shards.clone(), config.data_dir.clone()), at);
             servers.push(runtime.spawn(serve(listener, router, limits_seen, stop_seen)));
         }
         runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds, shards.clone()));
@@ -198,13 +201,32 @@ fn listen(runtime: &Runtime, at: SocketAddr) -> Result<(TcpListener, SocketAddr)
 }
 
 /// The metrics, with the gauges that follow from the shards' status brought up to date.
-fn scrape(recorder: Recorder, shards: Arc<Shards>) -> crate::api::Scrape {
+fn scrape(recorder: Recorder, shards: Arc<Shards>, data_dir: PathBuf) -> crate::api::Scrape {
     Arc::new(move || {
+        show_disk(&data_dir);
         for (shard, moments) in shards.running() {
             show_status(&shard, &moments);
         }
         recorder.render()
     })
+}
+
+/// An alarm on a shard that nobody owns needs every instance to say so of every shard.
+fn show_shards(count: u32) {
+    gauge!(telemetry::SHARDS).set(f64::from(count));
+    for shard in 0..count {
+        gauge!(telemetry::OWNED, "shard" => shard.to_string()).set(0.0);
+    }
+}
+
+fn show_disk(dir: &Path) {
+    match rustix::fs::statvfs(dir) {
+        Ok(disk) => {
+            gauge!(telemetry::DATA_DIR_FREE).set(disk.f_bavail as f64 * disk.f_frsize as f64);
+            gauge!(telemetry::DATA_DIR_SIZE).set(disk.f_blocks as f64 * disk.f_frsize as f64);
+        }
+        Err(error) => tracing::debug!(%error, "the data directory's disk cannot be asked"),
+    }
 }
 
 /// Histograms gather measurements until someone folds them.

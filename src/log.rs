@@ -6,15 +6,17 @@
 //! Deliberately absent: transactions, locks, leases. Who owns a shard is decided by what the
 //! ledger holds (`engine/ownership.rs`), never by this port.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{InputTopic, Millis, Source};
-
-use crate::wire::TopicNames;
+use crate::wire::{self, TopicNames};
 
 pub use crate::wire::OutputTopic;
 
@@ -115,6 +117,17 @@ pub struct StoredRecord {
     pub payload: Vec<u8>,
     /// Which output it is; only in output topics (in Kafka a header).
     pub tag: Option<OutputTag>,
+}
+
+impl StoredRecord {
+    /// Appends it as a line. The ledger's entries are no text and stand there as base64.
+    pub fn write_line(&self, topic: Topic, name: &str, partition: u32, lines: &mut Vec<u8>) {
+        let payload = match topic {
+            Topic::Ledger => Cow::Owned(BASE64_STANDARD.encode(&self.payload).into_bytes()),
+            Topic::Input(_) | Topic::Output(_) | Topic::Directory | Topic::Audit => Cow::Borrowed(self.payload.as_slice()),
+        };
+        wire::write_any_line(lines, name, partition, Some(self.offset), self.ts, self.key.as_deref(), &payload);
+    }
 }
 
 /// A record of an input topic, as it came.
@@ -238,6 +251,11 @@ pub trait ShardLog {
     /// # Errors
     /// The log is lost to this shard: nothing it asks for will be acknowledged any more.
     fn poll(&mut self, events: &mut Vec<LogEvent>, max_inputs: usize, wait: Duration) -> Result<(), LogError>;
+
+    /// Inputs that were fetched and wait for [`ShardLog::poll`].
+    fn fetched(&self) -> usize {
+        0
+    }
 
     /// Appends an entry to the shard's ledger; acknowledged by [`LogEvent::Appended`], in the order of the calls.
     ///

@@ -71,8 +71,8 @@ metrics! {
     FRAME_BYTES = "ordergate_frame_size_bytes", Histogram(SIZES), Bytes, "The length of a frame.";
     FRAMES_IN_FLIGHT = "ordergate_frames_in_flight", Gauge, Count, "Frames that wait for their acknowledgement; labels: shard.";
     COMMIT_STALLS = "ordergate_commit_stalls_total", Counter, Count, "Times that a frame was not acknowledged in time.";
-    SOURCE_LAG_RECORDS = "ordergate_source_lag_records", Gauge, Count, "Records not yet applied; labels: topic, partition.";
-    SOURCE_LAG_SECONDS = "ordergate_source_lag_seconds", Gauge, Seconds, "The age of the last record applied; labels: topic, partition.";
+    SOURCE_LAG_RECORDS = "ordergate_source_lag_records", Gauge, Count, "Records not yet applied; labels: shard, topic, partition.";
+    SOURCE_LAG_SECONDS = "ordergate_source_lag_seconds", Gauge, Seconds, "The age of the last record applied; labels: shard, topic, partition.";
     RULE_UTILIZATION = "ordergate_rule_utilization_ratio", Gauge, Percent,
         "How much of its limit a rule measures, of accounts that are over warn_at; labels: account, rule.";
     ACCOUNTS = "ordergate_accounts", Gauge, Count, "Accounts that were opened.";
@@ -80,6 +80,13 @@ metrics! {
     LEDGER_TERM = "ordergate_ledger_term", Gauge, Count, "The term of the last claim; labels: shard.";
     LEDGER_FRAMES = "ordergate_ledger_frames", Gauge, Count, "The number of frames that count; labels: shard.";
     OWNED = "ordergate_shard_owned", Gauge, Count, "1 while this process owns the shard; labels: shard.";
+    SHARDS = "ordergate_shards", Gauge, Count, "The number of shards: the partitions of orders.intents.";
+    LEDGER_LAG = "ordergate_ledger_lag_frames", Gauge, Count, "Ledger entries that are not folded yet; labels: shard.";
+    OUTPUT_WAITING = "ordergate_output_waiting_seconds", Gauge, Seconds, "How long outputs have waited without any acknowledgement; 0 when none waits; labels: shard.";
+    INPUT_QUEUE = "ordergate_input_queue_records", Gauge, Count, "Records that were fetched and are not applied yet; labels: shard.";
+    CLOCK_SKEW = "ordergate_clock_skew_seconds", Gauge, Seconds, "This machine's clock less the brokers', as the last append told it.";
+    DATA_DIR_FREE = "ordergate_data_dir_free_bytes", Gauge, Bytes, "Bytes that are free on the data directory's disk.";
+    DATA_DIR_SIZE = "ordergate_data_dir_size_bytes", Gauge, Bytes, "The size of the data directory's disk.";
     ASSIGNED = "ordergate_shard_assigned", Gauge, Count, "1 while the group gives the shard to this process; labels: shard.";
     TAKEOVERS = "ordergate_takeovers_total", Counter, Count, "Times that this process became a shard's owner; labels: shard.";
     SHARD_REFUSING = "ordergate_shard_refusing", Gauge, Count, "1 while the shard refuses to go on until someone looks; labels: shard.";

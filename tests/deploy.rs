@@ -3,7 +3,7 @@
 //! Invariant: a metric, a file or a section that one of them names exists. Deliberately absent: a container engine; what the images
 //! do inside is not tried here.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,15 +18,7 @@ const RULES_TEST: &str = "deploy/prometheus/ordergate.rules.test.yml";
 const DASHBOARD: &str = "deploy/grafana/ordergate.json";
 
 /// Metrics that rules and panels are ready for and the gate does not have yet.
-const TO_COME: &[&str] = &[
-    "ordergate_clock_skew_seconds",
-    "ordergate_data_dir_free_bytes",
-    "ordergate_data_dir_size_bytes",
-    "ordergate_input_queue_records",
-    "ordergate_ledger_lag_frames",
-    "ordergate_output_waiting_seconds",
-    "ordergate_shards",
-];
+const TO_COME: &[&str] = &[];
 
 /// What the metrics_process crate exports.
 const OF_THE_PROCESS: &[&str] = &["process_cpu_seconds_total", "process_max_fds", "process_open_fds", "process_resident_memory_bytes"];
@@ -138,6 +130,52 @@ fn each_gate_has_a_door_a_name_and_a_place_of_its_own() {
         assert!(grace > 2 * 10, "{name}: longer than shutdown.drain_timeout_ms, with time for the snapshot");
         assert_eq!(gate["healthcheck"]["test"][0], "CMD");
     }
+}
+
+/// Whether the program takes this configuration, and what it says.
+fn checked(config: &Path, environment: &[(String, String)]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ordergate"));
+    command.args(["config", "check", "--config"]).arg(config).envs(environment.iter().cloned());
+    let said = command.output().unwrap();
+    (said.status.success(), String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr))
+}
+
+#[test]
+fn the_program_takes_the_settings_of_the_compose_file() {
+    let compose = yaml("docker-compose.yml");
+    let config = root().join("config/kafka.toml");
+    let ours = object(&compose["services"]).iter().filter(|(_, service)| word(&service["image"]).starts_with("ordergate:"));
+    let mut seen = 0;
+    for (name, service) in ours {
+        let mut environment: Vec<_> =
+            object(&service["environment"]).iter().map(|(key, value)| (key.clone(), word(value).to_owned())).collect();
+        let (taken, said) = checked(&config, &environment);
+        assert!(taken, "{name}: {said}");
+        environment.push(("ORDERGATE__KAFKA__STANDBYS".to_owned(), "1".to_owned()));
+        assert!(!checked(&config, &environment).0, "{name}: a key that does not exist must be noticed");
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn the_examples_in_the_configuration_for_kafka_are_taken_too() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("kafka.toml");
+    let all = text("config/kafka.toml");
+    let example = |line: &&str| line.starts_with('#') && line.trim_start_matches(['#', ' ']).starts_with('"') && line.contains("\" = \"");
+    let (mut properties, mut files) = (String::new(), String::new());
+    for line in all.lines().filter(example).map(|line| line.trim_start_matches(['#', ' '])) {
+        let list = if line.contains("/run/secrets/") { &mut files } else { &mut properties };
+        *list += &format!("{line}\n");
+    }
+    assert!(properties.lines().count() > 3 && files.contains("sasl.password"), "{properties}{files}");
+    let shown = all
+        .replace("\n[kafka.properties]\n", &format!("\n[kafka.properties]\n{properties}"))
+        .replace("\n[kafka.secret_files]\n", &format!("\n[kafka.secret_files]\n{files}"));
+    fs::write(&path, shown).unwrap();
+    let (taken, said) = checked(&path, &[]);
+    assert!(taken, "{said}");
 }
 
 #[test]

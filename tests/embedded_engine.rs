@@ -108,3 +108,24 @@ fn a_full_log_refuses_with_a_code_and_keeps_what_it_acknowledged() {
     assert_eq!(append(&log, vec![intent(taken)])[0].offset, taken);
     assert!(service.stop());
 }
+
+#[test]
+fn a_shard_that_is_taken_away_follows_and_decides_what_came_meanwhile_when_it_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let service = start(&log);
+    let placed = append(&log, vec![intent(1)]);
+    service.handle.answer(source_of(placed[0])).blocking_recv().unwrap();
+    let term = service.handle.status().term;
+    service.handle.own(false);
+    wait_until(|| service.handle.status().phase == Phase::Following);
+    append(&log, vec![intent(2), intent(3)]);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(service.handle.status().seq, 1);
+    service.handle.own(true);
+    wait_until(|| service.handle.status().committed_seq == 3);
+    let status = service.handle.status();
+    assert_eq!((status.phase, status.term), (Phase::Owning, term + 1));
+    assert!(service.stop());
+    log.close();
+}

@@ -93,3 +93,22 @@ fn a_broker_ends_with_the_process_it_was_started_for() {
     }
     owner.wait().unwrap();
 }
+
+#[test]
+fn records_and_topics_that_are_deleted_are_gone_and_a_broker_stops_when_told() {
+    let Some(home) = Home::find() else { return };
+    let mut cluster = Cluster::single(&home);
+    cluster.create_topic("t", 1);
+    produce(&cluster, "t", &values(0, 10));
+    cluster.delete_records_before("t", 0, 4);
+    assert_eq!(read(&cluster, "t"), values(4, 6));
+    assert_eq!(cluster.leader("t", 0), Some(0));
+    cluster.stop(0);
+    cluster.start_node(0);
+    cluster.wait();
+    assert_eq!(read(&cluster, "t"), values(4, 6));
+    cluster.delete_topic("t");
+    cluster.create_topic("t", 1);
+    assert_eq!(produce(&cluster, "t", &values(0, 1)), [(0, 0)]);
+    assert_eq!(read(&cluster, "t"), values(0, 1));
+}

@@ -33,10 +33,15 @@ fn no_fault_of_an_instance_loses_or_changes_a_decision() {
     let Some(home) = Home::find() else { return };
     let (takeovers, seed) = (number("TAKEOVERS", 24), number("SEED", 1));
     let mut cluster = Cluster::start(&home, 1, &[("group.min.session.timeout.ms", "1000")]);
-    cluster.create_gate_topics_timed(SHARDS, "CreateTime");
+    cluster.create_gate_topics_for_old_days(SHARDS);
     let session = SESSION_MS.to_string();
     let standby = number("STANDBY", seed % 2).to_string();
-    let mut fleet = Fleet::new(&cluster, INSTANCES, SHARDS, &[("kafka.session_timeout_ms", &session), ("kafka.standby", &standby)]);
+    let mut fleet = Fleet::new(
+        &cluster,
+        INSTANCES,
+        SHARDS,
+        &[("kafka.session_timeout_ms", &session), ("kafka.standby", &standby), ("log.timestamps", "producer")],
+    );
     for place in 0..INSTANCES {
         fleet.start(place);
     }

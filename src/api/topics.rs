@@ -4,15 +4,12 @@
 //! durable comes. Deliberately absent: buffers. A reader that falls behind reads from the log; one
 //! that does not read is cut off by the listener.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use futures_util::stream;
 use metrics::gauge;
 use tokio::sync::watch;
@@ -25,7 +22,6 @@ use super::records::log_problem;
 use super::serve::stopped;
 use crate::log::{Extent, LogError, StoredRecord, Topic};
 use crate::telemetry::HTTP_STREAMS;
-use crate::wire;
 
 const LIMIT_DEFAULT: usize = 1_000;
 const CHUNK_RECORDS: usize = 512;
@@ -153,20 +149,10 @@ impl Reading {
     fn take(&mut self, records: &[StoredRecord]) -> Bytes {
         let mut lines = Vec::with_capacity(records.len() * 512);
         for record in records {
-            self.write_record(record, &mut lines);
+            record.write_line(self.topic, self.topic.name_in(&self.face.names), self.partition, &mut lines);
             self.next = record.offset + 1;
         }
         self.left -= records.len();
         Bytes::from(lines)
-    }
-
-    /// A record as a line. The ledger's entries are no text and stand there as base64.
-    fn write_record(&self, record: &StoredRecord, lines: &mut Vec<u8>) {
-        let payload = match self.topic {
-            Topic::Ledger => Cow::Owned(BASE64_STANDARD.encode(&record.payload).into_bytes()),
-            Topic::Input(_) | Topic::Output(_) | Topic::Directory | Topic::Audit => Cow::Borrowed(record.payload.as_slice()),
-        };
-        let name = self.topic.name_in(&self.face.names);
-        wire::write_any_line(lines, name, self.partition, Some(record.offset), record.ts, record.key.as_deref(), &payload);
     }
 }

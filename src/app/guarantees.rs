@@ -7,7 +7,7 @@ use metrics::gauge;
 
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, Timestamps};
-use crate::kafka::{Admin, Cluster, Finding, Plan, check_topics};
+use crate::kafka::{Admin, Cluster, Finding, Plan, check_topics, findings_in_words};
 use crate::log::LogError;
 use crate::telemetry;
 
@@ -41,23 +41,24 @@ pub fn topic_findings(cluster: &Cluster, plan: &Plan) -> Result<Vec<Finding>, Lo
 
 /// Lets a daemon run on these topics, or not. Gives what is broken all the same.
 pub fn judged(findings: &[Finding], config: &Config) -> Result<Vec<String>, Failure> {
-    let (broken, advice): (Vec<&Finding>, Vec<&Finding>) = findings.iter().partition(|finding| finding.breaks());
-    for finding in advice {
-        let Finding { topic, setting, value, wanted, why, mend, .. } = finding;
-        tracing::info!(topic, setting, value, wanted, why, mend, "advice");
+    let (broken, advice): (Vec<Finding>, Vec<Finding>) = findings.iter().cloned().partition(|finding| finding.breaks());
+    if !advice.is_empty() {
+        tracing::info!("the topics could be better:\n{}", findings_in_words(&advice));
     }
     gauge!(telemetry::UNSAFE).set(if broken.is_empty() { 0.0 } else { 1.0 });
     if broken.iter().any(|finding| !finding.forcible) || (!broken.is_empty() && !config.kafka.force_unsafe) {
         return Err(refusal(&broken));
     }
-    Ok(broken.into_iter().map(forced).collect())
+    Ok(broken.iter().map(forced).collect())
 }
 
-fn refusal(broken: &[&Finding]) -> Failure {
-    let list: String = broken.iter().map(|finding| format!("\n{finding}")).collect();
+fn refusal(broken: &[Finding]) -> Failure {
     let forcible = broken.iter().all(|finding| finding.forcible);
     let force = if forcible { "; for development only, kafka.force_unsafe = true runs all the same" } else { "" };
-    let what = format!("TOPICS_UNSAFE: a guarantee does not hold on these topics (`ordergate topics check` says it again){force}:{list}");
+    let what = format!(
+        "TOPICS_UNSAFE: a guarantee does not hold on these topics (`ordergate topics check` says it again){force}:\n{}",
+        findings_in_words(broken).trim_end()
+    );
     Failure::new(Exit::Usage, what)
 }
 

@@ -136,6 +136,9 @@ pub fn show_status(handle: &Handle, moments: &Moments) {
     gauge!(names::LEDGER_SEQUENCE, "shard" => shard()).set(status.committed_seq as f64);
     gauge!(names::LEDGER_TERM, "shard" => shard()).set(status.term as f64);
     gauge!(names::LEDGER_FRAMES, "shard" => shard()).set(status.ledger_next as f64);
+    gauge!(names::LEDGER_LAG, "shard" => shard()).set(status.ledger_lag as f64);
+    gauge!(names::OUTPUT_WAITING, "shard" => shard()).set(status.output_waiting_ms as f64 / 1e3);
+    gauge!(names::INPUT_QUEUE, "shard" => shard()).set(status.inputs_waiting as f64);
     gauge!(names::VOID_ENTRIES, "shard" => shard()).set(status.void_entries as f64);
     gauge!(names::SNAPSHOT_LAG_RECORDS, "shard" => shard()).set(status.committed_seq.saturating_sub(status.snapshot_seq) as f64);
     gauge!(names::SNAPSHOT_AGE_SECONDS, "shard" => shard()).set(moments.snapshot_age_seconds());
@@ -143,7 +146,7 @@ pub fn show_status(handle: &Handle, moments: &Moments) {
     for (topic, partition, records) in &status.lag {
         let topic = Topic::Input(*topic).name();
         let seconds = if *records == 0 { 0.0 } else { behind_seconds };
-        gauge!(names::SOURCE_LAG_SECONDS, "topic" => topic, "partition" => partition.to_string()).set(seconds);
-        gauge!(names::SOURCE_LAG_RECORDS, "topic" => topic, "partition" => partition.to_string()).set(*records as f64);
+        gauge!(names::SOURCE_LAG_SECONDS, "shard" => shard(), "topic" => topic, "partition" => partition.to_string()).set(seconds);
+        gauge!(names::SOURCE_LAG_RECORDS, "shard" => shard(), "topic" => topic, "partition" => partition.to_string()).set(*records as f64);
     }
 }

@@ -9,28 +9,53 @@ use serde_json::Value;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+use super::place::over_brokers;
+use super::settings::ConfigFile;
 use super::{Exit, Failure, OrExit};
+use crate::app;
+use crate::config::LogKind;
+use crate::kafka::Cluster;
 
-/// Where the daemon is.
+/// Where the daemon's API is when nothing else is said.
+const HTTP_DEFAULT: &str = "127.0.0.1:8080";
+
+/// Where to: a daemon, or a cluster.
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// Address of the daemon's API
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "ORDERGATE__HTTP__BIND", hide_env = true)]
-    http: String,
+    /// Address of the daemon's API [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", env = "ORDERGATE__HTTP__BIND", hide_env = true)]
+    http: Option<String>,
+    /// Kafka cluster to go to instead of a daemon (kafka.brokers); the other settings come from the configuration
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Target {
+    /// The cluster: where brokers are named, or a configuration whose log is Kafka and no daemon.
+    pub fn cluster(&self) -> Result<Option<Cluster>, Failure> {
+        if self.brokers.is_none() && (self.http.is_some() || self.file.config.is_none()) {
+            return Ok(None);
+        }
+        let config = self.file.load(&over_brokers(self.brokers.as_deref()))?;
+        match config.log.kind {
+            LogKind::Embedded => Ok(None),
+            LogKind::Kafka => app::cluster(&config).map(Some),
+        }
+    }
+
+    /// A client of the daemon.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.http.as_deref().unwrap_or(HTTP_DEFAULT))
+    }
 }
 
 /// A connection to a daemon.
 pub struct Client {
     agent: Agent,
     base: String,
-}
-
-impl Target {
-    /// A client of this daemon.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        Client::new(&self.http)
-    }
 }
 
 impl Client {

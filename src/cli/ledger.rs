@@ -1,35 +1,23 @@
-//! `ordergate verify` and `ordergate ledger`: the ledger of a data directory, also while a daemon has it.
+//! `ordergate ledger`: the end or the whole of a shard's ledger, also while a daemon has it.
 //!
-//! Invariant: nothing here writes. A dump is an event log: replayed, it gives the same decisions.
+//! Invariant: nothing here writes. A dump is an event log: replayed as the same shard, it gives the same decisions.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
 
+use super::place::{Place, ReadLog};
 use super::range::{Range, Stand};
-use super::settings::ConfigFile;
 use super::{Exit, Failure, OrExit, say};
-use crate::embedded::EmbeddedReader;
-use crate::engine::{FoldError, Judgement, Sequence, verify};
-use crate::log::Topic;
-use crate::wire::frame::{self, Entry, Frame, FrameInput, Hash};
+use crate::engine::{FoldError, Judgement, Sequence};
+use crate::log::{Extent, Topic};
+use crate::wire::frame::{self, Entry, Frame, FrameInput, Hash, Routing};
 use crate::wire::write_any_line;
 
-/// The embedded log has one shard.
-const SHARD: u32 = 0;
 const ENTRIES_PER_READ: usize = 64;
-
-/// Which ledger.
-#[derive(Debug, clap::Args)]
-pub struct Place {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// Directory of the log (data_dir)
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-}
+/// How many entries at the end are looked at first, to find out which of them count.
+const TAIL_ENTRIES: u64 = 256;
 
 /// Arguments of `ledger`.
 #[derive(Debug, clap::Args)]
@@ -54,40 +42,6 @@ enum Action {
     },
 }
 
-impl Place {
-    /// A reader of the log, and the directory it is in.
-    pub fn open(&self) -> Result<EmbeddedReader, Failure> {
-        let flag = self.data_dir.as_ref().map(|dir| ("data_dir".to_owned(), dir.display().to_string()));
-        let config = self.file.load(&flag.into_iter().collect::<Vec<_>>())?;
-        open(&config.data_dir)
-    }
-}
-
-/// A reader of the log in a directory.
-pub fn open(dir: &Path) -> Result<EmbeddedReader, Failure> {
-    if !dir.is_dir() {
-        return Err(Failure::new(Exit::Log, format!("there is no data directory {}; --data-dir or data_dir names it", dir.display())));
-    }
-    Ok(EmbeddedReader::open(dir)?)
-}
-
-/// Folds the whole ledger again and holds it against what it recorded.
-pub fn run_verify(place: &Place) -> Result<(), Failure> {
-    let reader = place.open()?;
-    let read = |from, limit| reader.read(Topic::Ledger, from, limit);
-    let (verified, _) = verify(SHARD, read, |_| ()).map_err(fold_failure)?;
-    say(&format!(
-        "ok: {} entries ({} void), term {}, seq {}, {} outputs as recorded\nhead {}\nstate {}\n",
-        verified.entries,
-        verified.void_entries,
-        verified.term,
-        verified.seq,
-        verified.outputs,
-        hex(&verified.head),
-        hex(&verified.state_hash),
-    ))
-}
-
 /// A ledger that cannot be folded.
 pub fn fold_failure(error: FoldError) -> Failure {
     match error {
@@ -99,29 +53,71 @@ pub fn fold_failure(error: FoldError) -> Failure {
 /// Prints the end or the whole of a ledger.
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.action {
-        Action::Head(place) => head(&place.open()?),
-        Action::Dump { place, range, entries } => Dump::new(range.clone(), *entries).run(&place.open()?),
+        Action::Head(place) => {
+            let mut log = place.open()?;
+            place.shards(&*log)?.into_iter().try_for_each(|shard| head(&mut *log, shard))
+        }
+        Action::Dump { place, range, entries } => {
+            let mut log = place.open()?;
+            let shard = place.one_shard(&*log)?;
+            Dump::new(shard, range.clone(), *entries).run(&mut *log)
+        }
     }
 }
 
-fn head(reader: &EmbeddedReader) -> Result<(), Failure> {
-    let end = reader.end(Topic::Ledger)?;
-    let (mut seq, mut last) = (0, None);
-    for offset in (0..end).rev() {
-        let Some(stored) = reader.read(Topic::Ledger, offset, 1)?.pop() else { continue };
-        let entry = decoded(offset, &stored.payload)?;
-        let (term, n, prev_hash) = match &entry {
-            Entry::Claim(claim) => (claim.term, claim.n, claim.prev_hash),
-            Entry::Frame(frame) => (frame.term, frame.n, frame.prev_hash),
-        };
-        last.get_or_insert((term, n, frame::link(&prev_hash, &stored.payload)));
-        if let Entry::Frame(frame) = &entry {
-            seq = last_seq(frame);
+/// Where the ledger of a shard ends.
+fn head(log: &mut dyn ReadLog, shard: u32) -> Result<(), Failure> {
+    let (mut sequence, mut seq) = (entrance(log, shard)?.unwrap_or_default(), 0);
+    loop {
+        let entries = log.read(Topic::Ledger, shard, sequence.next_offset, ENTRIES_PER_READ)?;
+        if entries.is_empty() {
             break;
         }
+        for stored in entries {
+            let entry = decoded(stored.offset, &stored.payload)?;
+            let judgement = sequence.judge(stored.offset, &entry, &stored.payload);
+            let counts = judgement.map_err(|error| fold_failure(FoldError::Sequence(error)))? == Judgement::Counts;
+            if let (Entry::Frame(frame), true) = (&entry, counts) {
+                seq = last_seq(frame);
+            }
+        }
     }
-    let (term, entries, hash) = last.map_or((0, 0, None), |(term, n, hash)| (term, n + 1, Some(hex(&hash))));
-    say(&format!("{}\n", json!({"shard": SHARD, "term": term, "entries": entries, "offset": end, "seq": seq, "head": hash})))
+    let Sequence { term, n, head, next_offset, .. } = sequence;
+    let hash = (n > 0).then(|| hex(&head));
+    say(&format!("{}\n", json!({"shard": shard, "term": term, "entries": n, "offset": next_offset, "seq": seq, "head": hash})))
+}
+
+/// A place near the end of a ledger from which it can be told which entries count: before the first frame of the
+/// highest term. None where the last entries hold no such frame: then the ledger is read from its beginning. An owner
+/// that was replaced leaves no more frames behind than it had in flight, which is far less than is looked at.
+fn entrance(log: &mut dyn ReadLog, shard: u32) -> Result<Option<Sequence>, Failure> {
+    let Extent { first, next: end, .. } = log.extent(Topic::Ledger, shard)?;
+    if end - first <= TAIL_ENTRIES {
+        return Ok(None);
+    }
+    let (mut next, mut highest, mut found) = (end - TAIL_ENTRIES, 0, None);
+    while next < end {
+        let entries = log.read(Topic::Ledger, shard, next, ENTRIES_PER_READ)?;
+        let Some(last) = entries.last() else { break };
+        next = last.offset + 1;
+        for stored in entries {
+            let entry = decoded(stored.offset, &stored.payload)?;
+            let term = match &entry {
+                Entry::Claim(claim) => claim.term,
+                Entry::Frame(frame) => frame.term,
+            };
+            if term > highest {
+                (highest, found) = (term, None);
+            }
+            if let (Entry::Frame(frame), None) = (&entry, &found)
+                && term == highest
+            {
+                let (n, head, next_offset) = (frame.n, frame.prev_hash, stored.offset);
+                found = Some(Sequence { term, n, head, next_offset, ..Sequence::default() });
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn last_seq(frame: &Frame) -> u64 {
@@ -132,12 +128,14 @@ fn decoded(offset: u64, payload: &[u8]) -> Result<Entry, Failure> {
     frame::decode(payload).map_err(|error| fold_failure(FoldError::Entry { offset, error }))
 }
 
-fn hex(hash: &Hash) -> String {
+/// A hash as people read it.
+pub fn hex(hash: &Hash) -> String {
     blake3::Hash::from_bytes(*hash).to_hex().to_string()
 }
 
 /// A ledger on standard output.
 struct Dump {
+    shard: u32,
     range: Range,
     entries: bool,
     sequence: Sequence,
@@ -146,13 +144,13 @@ struct Dump {
 }
 
 impl Dump {
-    fn new(range: Range, entries: bool) -> Self {
-        Self { range, entries, sequence: Sequence::default(), at: i64::MIN, lines: Vec::new() }
+    fn new(shard: u32, range: Range, entries: bool) -> Self {
+        Self { shard, range, entries, sequence: Sequence::default(), at: i64::MIN, lines: Vec::new() }
     }
 
-    fn run(&mut self, reader: &EmbeddedReader) -> Result<(), Failure> {
+    fn run(&mut self, log: &mut dyn ReadLog) -> Result<(), Failure> {
         loop {
-            let entries = reader.read(Topic::Ledger, self.sequence.next_offset, ENTRIES_PER_READ)?;
+            let entries = log.read(Topic::Ledger, self.shard, self.sequence.next_offset, ENTRIES_PER_READ)?;
             if entries.is_empty() {
                 return Ok(());
             }
@@ -189,10 +187,11 @@ impl Dump {
 
     fn record(&mut self, seq: u64, received: i64, input: &FrameInput) {
         let mut line = Vec::new();
-        let FrameInput { source, ts, key, payload, .. } = input;
+        let FrameInput { source, ts, routing, key, payload, .. } = input;
         let topic = Topic::Input(source.topic).name();
         write_any_line(&mut line, topic, source.partition, Some(source.offset), *ts, key.as_deref(), payload);
-        self.lines.extend_from_slice(format!("{{\"seq\":{seq},\"received\":{received},").as_bytes());
+        let routing = if *routing == Routing::Here { String::new() } else { format!("\"routing\":\"{}\",", routing.as_str()) };
+        self.lines.extend_from_slice(format!("{{\"seq\":{seq},\"received\":{received},{routing}").as_bytes());
         self.lines.extend_from_slice(line.strip_prefix(b"{").unwrap_or(&line));
     }
 

@@ -6,10 +6,12 @@
 
 mod client;
 mod demo;
+mod doctor;
 mod exit;
 mod generate;
 mod ledger;
 mod lines;
+mod place;
 mod range;
 mod replay;
 mod run;
@@ -19,6 +21,7 @@ mod settings;
 mod shell;
 mod tail;
 mod topics;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -45,17 +48,19 @@ enum Command {
     /// Show the gate at work: a daemon, generated orders, decisions explained
     Demo(demo::Args),
     /// Fold a ledger again and prove that it gives what it recorded
-    Verify(ledger::Place),
+    Verify(verify::Args),
     /// Look into a ledger
     Ledger(ledger::Args),
     /// Write deterministic, realistic order flow as an event log
     Generate(generate::Args),
-    /// Send an event log to a running daemon
+    /// Send an event log to a running daemon, or to a cluster's topics
     Send(send::Args),
-    /// Print a topic of a running daemon
+    /// Print a topic of a running daemon, or of a cluster
     Tail(tail::Args),
     /// Make and check the topics of a Kafka cluster
     Topics(topics::Args),
+    /// Examine a Kafka cluster, its topics and ledgers, and this instance's snapshots
+    Doctor(doctor::Args),
     /// Print the JSON Schemas of all records
     Schema(schema::Args),
     /// Print or check the configuration
@@ -93,12 +98,13 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Verify(place) => ledger::run_verify(&place),
+        Command::Verify(args) => verify::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Topics(args) => topics::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => shell::completions(&args),

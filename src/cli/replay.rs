@@ -1,4 +1,4 @@
-//! `ordergate replay`: an event log through a new gate, and what comes out of it.
+//! `ordergate replay`: an event log, or a shard's ledger, through a new gate, and what comes out of it.
 //!
 //! Invariant: the output is a function of the input; nothing is published anywhere. Deliberately
 //! absent: the engine. A replay neither claims nor commits, it only folds.
@@ -9,27 +9,27 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::ledger::{fold_failure, open};
+use super::ledger::fold_failure;
 use super::lines::Lines;
+use super::place::{Place, ReadLog};
 use super::range::{Range, Stand};
 use super::{Exit, Failure, OrExit};
 use crate::domain::{Effects, InputTopic, Millis, Output, Record, Source};
-use crate::embedded::EmbeddedReader;
-use crate::engine::{Fold, ReplayError, Replayed, Visit, replay_ledger, state_hash};
+use crate::engine::{Fold, ReplayError, Replayed, Visit, event_of, replay_ledger, state_hash};
 use crate::gate::Gate;
 use crate::log::{OutputRecord, Topic};
-use crate::wire::{self, Line, Origin, OutputTopic};
+use crate::wire::frame::Routing;
+use crate::wire::{self, Line, Origin, OutputTopic, TopicNames};
 
 /// Arguments of `replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Event log as `kcat -J` writes it (.gz and .zst are read directly); - for standard input
-    #[arg(required_unless_present = "data_dir", conflicts_with = "data_dir")]
+    #[arg(required_unless_present_any = ["data_dir", "brokers", "config"], conflicts_with_all = ["data_dir", "brokers"])]
     file: Option<PathBuf>,
-    /// Replay the ledger of this data directory instead
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Write the final books as JSON to this file
+    #[command(flatten)]
+    place: Place,
+    /// Write the shard's final books as JSON to this file
     #[arg(long, value_name = "PATH")]
     state: Option<PathBuf>,
     /// Print dead letters too
@@ -41,14 +41,11 @@ pub struct Args {
 
 const FLUSH_BYTES: usize = 256 * 1024;
 
-/// Replays.
+/// Replays a file, or without one the ledger of a shard.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let mut replay = Replay::new(0, args.dead_letter, args.state.is_some(), args.range.clone());
-    match (&args.file, &args.data_dir) {
-        (Some(file), _) => replay.file(file)?,
-        (None, Some(dir)) => return ledger(args, dir),
-        (None, None) => {}
-    }
+    let Some(file) = &args.file else { return ledger(args) };
+    let mut replay = Replay::new(args);
+    replay.file(file, &args.place.names()?)?;
     replay.printer.flush()?;
     match &args.state {
         Some(path) => write_state(&replay.gate, path),
@@ -56,12 +53,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Folds the ledger of a data directory.
-fn ledger(args: &Args, dir: &Path) -> Result<(), Failure> {
-    let reader = open(dir)?;
-    let mut printer = Printer { dead_letter: args.dead_letter, whole: args.state.is_some(), ..Printer::default() };
+/// Folds the ledger of a shard.
+fn ledger(args: &Args) -> Result<(), Failure> {
+    let mut log = args.place.open()?;
+    let shard = args.place.one_shard(&*log)?;
+    let mut printer = Printer::new(args);
     let (mut failed, mut last, mut over) = (None, 0, false);
-    let mut fold = fold_ledger(&reader, &mut |record| {
+    let mut fold = fold_ledger(&mut *log, shard, &mut |record| {
         let gate = record.fold.gate();
         let stand = Stand { seq: gate.seq(), at: gate.at() };
         over = args.range.is_over(stand);
@@ -85,13 +83,13 @@ fn ledger(args: &Args, dir: &Path) -> Result<(), Failure> {
         // The range was seen to be over one record too late: the books are those before it.
         let until =
             |record: &Replayed<'_>| if record.fold.gate().seq() < last { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-        fold = if last == 0 { Fold::new(0) } else { fold_ledger(&reader, &mut |record| Ok(until(record)))? };
+        fold = if last == 0 { Fold::new(shard) } else { fold_ledger(&mut *log, shard, &mut |record| Ok(until(record)))? };
     }
     write_state(fold.gate(), path)
 }
 
-fn fold_ledger(reader: &EmbeddedReader, visit: &mut Visit<'_>) -> Result<Fold, Failure> {
-    let folded = replay_ledger(0, |from, limit| reader.read(Topic::Ledger, from, limit), visit);
+fn fold_ledger(log: &mut dyn ReadLog, shard: u32, visit: &mut Visit<'_>) -> Result<Fold, Failure> {
+    let folded = replay_ledger(shard, |from, limit| log.read(Topic::Ledger, shard, from, limit), visit);
     folded.map_err(|error| match error {
         ReplayError::Ledger(error) => fold_failure(error),
         ReplayError::Read { .. } | ReplayError::Line { .. } | ReplayError::Visit(_) => Failure::new(Exit::Io, error),
@@ -107,13 +105,12 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(shard: u32, dead_letter: bool, whole: bool, range: Range) -> Self {
-        let printer = Printer { dead_letter, whole, ..Printer::default() };
-        Self { gate: Gate::new(shard), effects: Effects::default(), offsets: HashMap::new(), range, printer }
+    fn new(args: &Args) -> Self {
+        let gate = Gate::new(args.place.named_shard().unwrap_or(0));
+        Self { gate, effects: Effects::default(), offsets: HashMap::new(), range: args.range.clone(), printer: Printer::new(args) }
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), Failure> {
-        let names = wire::TopicNames::default();
+    fn file(&mut self, path: &Path, names: &TopicNames) -> Result<(), Failure> {
         let mut lines = Lines::open(path)?;
         while lines.advance()? {
             let line = wire::parse_line(lines.line()).map_err(|error| lines.wrong(error))?;
@@ -144,8 +141,9 @@ impl Replay {
             return Ok(false);
         }
         let key = line.key.as_deref();
-        let event = wire::decode(source.topic, key, &line.payload);
-        let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event, quiet: false };
+        let event = event_of(source.topic, key, &line.payload, line.routing);
+        let quiet = line.routing == Routing::Quiet;
+        let record = Record { source, ts, received: line.received, key: wire::key_as_id(key), event, quiet };
         self.effects.clear();
         self.gate.apply(&record, &mut self.effects);
         if !self.effects.outputs.is_empty() {
@@ -182,6 +180,10 @@ struct Printer {
 }
 
 impl Printer {
+    fn new(args: &Args) -> Self {
+        Self { dead_letter: args.dead_letter, whole: args.state.is_some(), ..Self::default() }
+    }
+
     fn print(&mut self, effects: &Effects, origin: &Origin<'_>, gate: &Gate) -> Result<(), Failure> {
         for output in &effects.outputs {
             let topic = wire::topic_of(output);

@@ -1,7 +1,9 @@
-//! `ordergate send`: an event log into a daemon, in batches.
+//! `ordergate send`: an event log into a daemon, or straight into a cluster's topics, in batches.
 //!
-//! Invariant: lines go in file order, one batch after another; every line up to the printed
-//! position is durable, none after it was taken unless an answer was lost.
+//! Invariant: lines go in file order; every line up to the printed position is durable. Over HTTP one batch goes after
+//! another, and none after the position was taken unless an answer was lost.
+
+mod cluster;
 
 use std::path::PathBuf;
 
@@ -9,7 +11,7 @@ use serde_json::Value;
 
 use super::client::{Client, Target};
 use super::lines::Lines;
-use super::{Failure, say};
+use super::{Exit, Failure, say};
 use crate::wire;
 
 /// Arguments of `send`.
@@ -22,6 +24,9 @@ pub struct Args {
     /// Lines per batch
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     batch: u64,
+    /// Send to the partitions that the lines name, and not to those of their keys (a cluster only)
+    #[arg(long)]
+    keep_partitions: bool,
     /// First line to send: where an earlier run stopped
     #[arg(long, value_name = "LINE", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     from_line: u64,
@@ -31,6 +36,16 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Sends a file.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    match args.target.cluster()? {
+        Some(cluster) => cluster::run(args, &cluster),
+        None if args.keep_partitions => {
+            Err(Failure::new(Exit::Usage, "--keep-partitions is for a cluster: name it with --brokers or --config"))
+        }
+        None => to_daemon(args),
+    }
+}
+
+fn to_daemon(args: &Args) -> Result<(), Failure> {
     let mut sender = Sender { client: args.target.client(), batch: Vec::new(), lines: 0, first: 0, sent: 0 };
     let names = wire::TopicNames::default();
     let mut lines = Lines::open(&args.file)?;

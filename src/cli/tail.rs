@@ -1,4 +1,6 @@
-//! `ordergate tail`: a topic of a daemon, as lines.
+//! `ordergate tail`: a topic of a daemon, or of a cluster, as lines.
+
+mod cluster;
 
 use std::io::{self, BufRead, BufReader, Write};
 
@@ -19,12 +21,24 @@ pub struct Args {
     /// Where to begin: earliest, latest or an offset
     #[arg(long, value_name = "FROM", default_value = "earliest")]
     from: String,
-    /// Partition of the topic
-    #[arg(long, value_name = "P", default_value_t = 0)]
-    partition: u32,
+    /// Partition of the topic [default: 0 of a daemon, all of a cluster]
+    #[arg(long, value_name = "P")]
+    partition: Option<u32>,
     /// Records to print at most
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Print lines, or key, tab and value for `kcat -P` (a cluster only)
+    #[arg(long, value_name = "FORM", value_enum, default_value = "lines")]
+    form: Form,
+}
+
+/// What a record is printed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    // A line of an event log. (No documentation: it would spread the command's help over two pages.)
+    Lines,
+    // Its key, a tab, its value.
+    Keyed,
 }
 
 /// Records per request, where no number was asked for.
@@ -32,6 +46,12 @@ const PAGE: u64 = 1_000;
 
 /// Prints a topic.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(cluster) = args.target.cluster()? {
+        return cluster::run(args, &cluster);
+    }
+    if args.form != Form::Lines {
+        return Err(Failure::new(Exit::Usage, "--form is for a cluster: name it with --brokers or --config"));
+    }
     let client = args.target.client();
     if args.follow || args.limit.is_some_and(|limit| limit <= PAGE) {
         return print(&client, &path(args, &args.from, args.limit)).map(drop);
@@ -48,7 +68,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 fn path(args: &Args, from: &str, limit: Option<u64>) -> String {
     let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
-    let Args { topic, follow, partition, .. } = args;
+    let Args { topic, follow, .. } = args;
+    let partition = args.partition.unwrap_or(0);
     format!("/api/v1/topics/{topic}/records?partition={partition}&from={from}&follow={follow}{limit}")
 }
 

@@ -9,7 +9,7 @@ use super::settings::ConfigFile;
 use super::{Exit, Failure, say};
 use crate::app::{cluster, topic_plan};
 use crate::config::{Config, LogKind};
-use crate::kafka::{Admin, Creation, Finding, Plan, check_topics};
+use crate::kafka::{Admin, Creation, Finding, Plan, check_topics, findings_in_words};
 
 /// Arguments of `topics`.
 #[derive(Debug, clap::Args)]
@@ -81,7 +81,7 @@ fn create(args: &Create) -> Result<(), Failure> {
     let admin = Admin::new(&cluster(&config)?)?;
     let before = admin.look()?;
     let creations = admin.create(&plan, &before, args.dry_run)?;
-    let findings = if args.dry_run { Vec::new() } else { check_topics(&plan, &admin.look()?) };
+    let findings = if args.dry_run { Vec::new() } else { check_topics(&plan, &admin.look_after(&creations)?) };
     if args.json {
         say(&format!(
             "{:#}\n",
@@ -121,16 +121,12 @@ fn verdict(findings: &[Finding]) -> Result<(), Failure> {
     }
 }
 
-/// Findings for people; alike ones of several topics stay apart, since each has its own command.
-pub fn findings_in_words(findings: &[Finding]) -> String {
-    findings.iter().map(|finding| format!("{finding}\n")).collect()
-}
-
 fn in_words(creations: &[Creation], brokers: usize) -> String {
     let line = |creation: &Creation| {
         let Creation { topic, outcome, partitions, replicas, refused } = creation;
         let why = refused.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        format!("{outcome}: {topic} ({partitions} partitions, {replicas} replicas){why}\n")
+        let (partitions, replicas) = (count(u64::from(*partitions), "partition"), count(*replicas as u64, "replica"));
+        format!("{outcome}: {topic} ({partitions}, {replicas}){why}\n")
     };
     let lines: String = creations.iter().map(line).collect();
     let few = if brokers < 3 && creations.iter().any(|creation| creation.outcome != "exists") {
@@ -139,4 +135,9 @@ fn in_words(creations: &[Creation], brokers: usize) -> String {
         String::new()
     };
     lines + &few
+}
+
+/// A number of things.
+fn count(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }

@@ -62,9 +62,10 @@ impl Layers {
         let sorted: BTreeMap<String, Value> = table.into_iter().collect();
         for (name, value) in sorted {
             let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+            let is_table = |key: &Key| matches!(key.default, Fallback::EmptyTable);
             match value.kind {
-                ValueKind::Table(inner) if !inner.is_empty() => self.add_table(&name, inner, origin),
-                ValueKind::Table(_) if keys::key(&name).is_some_and(|key| matches!(key.default, Fallback::EmptyTable)) => {}
+                ValueKind::Table(inner) if keys::key(&name).is_some_and(is_table) => self.add_table(&name, inner, origin),
+                ValueKind::Table(inner) if keys::key(&name).is_none() && !inner.is_empty() => self.add_table(&name, inner, origin),
                 _ => self.add(&name, Given::Typed(value), origin),
             }
         }

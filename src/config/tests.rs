@@ -65,7 +65,7 @@ fn a_flag_covers_the_environment_which_covers_the_file_which_covers_the_default(
 #[test]
 fn everything_that_is_wrong_is_listed_at_once() {
     let text = "data = 1\n[http]\nbind = \"0.0.0.0:8080\"\nbody_bytes_max = \"1MB\"\nbatch_records_max = 0\n[snapshot]\nevery_seconds = 1.5\nenabled = \"yes\"\n";
-    let found = problems(text, &[("ORDERGATE__HTPP__BIND", "x"), ("ORDERGATE__LOG__KIND", "kafka")], &[("topics.intents", "a b")]);
+    let found = problems(text, &[("ORDERGATE__HTPP__BIND", "x"), ("ORDERGATE__LOG__KIND", "pulsar")], &[("topics.intents", "a b")]);
     assert_eq!(
         found,
         [
@@ -76,7 +76,7 @@ fn everything_that_is_wrong_is_listed_at_once() {
             "snapshot.enabled = \"yes\" (file): a text, not true or false; allowed: true or false",
             "snapshot.every_seconds = 1.5 (file): a number with a fraction, not a whole number; allowed: a whole number of s from 1 to 86400",
             "htpp.bind = \"x\" (variable ORDERGATE__HTPP__BIND): unknown key; did you mean http.bind?",
-            "log.kind = \"kafka\" (variable ORDERGATE__LOG__KIND): unknown word; allowed: \"embedded\"",
+            "log.kind = \"pulsar\" (variable ORDERGATE__LOG__KIND): unknown word; allowed: \"embedded\" or \"kafka\"",
             "topics.intents = \"a b\" (flag): no topic's name; allowed: a topic's name: 1 to 249 of [A-Za-z0-9._-]",
         ]
     );
@@ -132,4 +132,32 @@ fn a_reload_takes_exactly_the_keys_that_say_so() {
     assert_eq!(now.reloadable_diff(&after).taken, diff.taken);
     assert!(after.reloadable_diff(&new).taken.is_empty());
     assert_eq!(now.reloadable_diff(&after).needs_restart, []);
+}
+
+#[test]
+fn the_file_for_kafka_is_allowed() {
+    let config = Config::load_from(Some(Path::new("config/kafka.toml")), &[], &[]).unwrap();
+    assert_eq!((config.log.kind, config.shard.count, config.kafka.standby), (LogKind::Kafka, 8, 1));
+    assert_eq!(config.kafka.properties.get("fetch.wait.max.ms").map(String::as_str), Some("100"));
+}
+
+#[test]
+fn properties_of_librdkafka_are_taken_from_every_layer_and_printed_again() {
+    let (_dir, path) = file("[kafka.properties]\n\"ssl.ca.location\" = \"/ca.pem\"\n[kafka.secret_files]\n\"sasl.password\" = \"/run/p\"");
+    let environment = pairs(&[("ORDERGATE__KAFKA__PROPERTIES__SASL__MECHANISM", "PLAIN")]);
+    let config = Config::load_from(Some(&path), &environment, &pairs(&[("kafka.properties.ssl.ca.location", "/other.pem")])).unwrap();
+    assert_eq!(config.kafka.properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(config.kafka.properties["ssl.ca.location"], "/other.pem");
+    assert_eq!(config.kafka.secret_files["sasl.password"], Path::new("/run/p"));
+    let (_dir, printed) = file(&config.to_toml());
+    assert_eq!(Config::load_from(Some(&printed), &[], &[]).unwrap(), config);
+}
+
+#[test]
+fn a_property_that_would_break_a_guarantee_is_refused_with_the_reason() {
+    let found = problems("[kafka.properties]\n\"enable.idempotence\" = \"false\"\n\"sasl.password\" = \"hunter2\"", &[], &[]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("kafka.properties.enable.idempotence = \"false\" (file): refused: without it"), "{found:?}");
+    assert!(found[1].contains("kafka.secret_files") && !found[1].contains("hunter2"), "{found:?}");
+    assert!(problems("[kafka.properties]\nretries = 5", &[], &[])[0].contains("a whole number, not a text"));
 }

@@ -90,6 +90,12 @@ pub struct Status {
     pub head: [u8; 32],
     /// Ledger entries that were read and did not count.
     pub void_entries: u64,
+    /// Ledger entries that are there, as far as the log has seen lately, and not folded.
+    pub ledger_lag: u64,
+    /// Inputs that were fetched and are not applied.
+    pub inputs_waiting: usize,
+    /// How long outputs have waited without any acknowledgement, in ms. 0 when none waits.
+    pub output_waiting_ms: u64,
     /// The records behind each input partition's end that are not applied.
     pub lag: Vec<(InputTopic, u32, u64)>,
     /// The sequence of the last snapshot that was offered.

@@ -45,6 +45,8 @@ pub struct Shard<L: ShardLog> {
     pub(super) reported: Duration,
     pub(super) wanted: bool,
     pub(super) last_commit: Duration,
+    /// When an output was acknowledged, or none waited.
+    pub(super) last_published: Duration,
 }
 
 /// What the shard is at.
@@ -77,6 +79,10 @@ pub(super) enum Then {
 /// When the next snapshot is due.
 pub(super) struct SnapshotClock {
     pub(super) at: Duration,
+    /// The records behind this one count towards the next. A new owner begins to count, so that its
+    /// first decisions do not wait for a snapshot.
+    pub(super) from: u64,
+    /// The sequence of the last one.
     pub(super) seq: u64,
     pub(super) whole: bool,
 }
@@ -93,7 +99,7 @@ impl<L: ShardLog> Shard<L> {
         let layout = log.layout();
         let (status, watched) = watch::channel(Status { shard: layout.shard, ..Status::default() });
         let (handle, requests) = Handle::new(log.waker(), watched);
-        let snapshot = SnapshotClock { at: clock.elapsed(), seq: 0, whole: true };
+        let snapshot = SnapshotClock { at: clock.elapsed(), from: 0, seq: 0, whole: true };
         let wanted = options.own;
         let shard = Self {
             log,
@@ -115,6 +121,7 @@ impl<L: ShardLog> Shard<L> {
             reported: Duration::ZERO,
             wanted,
             last_commit: Duration::ZERO,
+            last_published: Duration::ZERO,
         };
         (shard, handle)
     }
@@ -255,6 +262,7 @@ impl<L: ShardLog> Shard<L> {
                 LogEvent::Published { ticket, topic, offset } => {
                     owner.publisher.acknowledged(ticket, topic, offset)?;
                     self.observer.published(false);
+                    self.last_published = self.clock.elapsed();
                 }
                 LogEvent::Input(_) | LogEvent::Failed { .. } => {}
             }
@@ -294,7 +302,8 @@ impl<L: ShardLog> Shard<L> {
             None => {
                 // What changed since the stored snapshots was forgotten with the old replica.
                 let opened = open_replica(&mut self.log, self.store.as_mut(), self.options.planted)?;
-                (self.snapshot.whole, self.snapshot.seq) = (true, opened.fold.gate().seq());
+                let seq = opened.fold.gate().seq();
+                self.snapshot = SnapshotClock { whole: true, from: seq, seq, ..self.snapshot };
                 self.replica.insert(opened)
             }
         };
@@ -395,7 +404,7 @@ impl<L: ShardLog> Shard<L> {
         tracing::info!(shard = self.layout.shard, term, seq, repaired, "the shard is ours");
         self.inbox.clear();
         self.acknowledgements.clear();
-        self.snapshot.at = now;
+        (self.snapshot.at, self.snapshot.from) = (now, seq);
         self.trouble = None;
         self.stage = Stage::Owning(Box::new(owner));
     }

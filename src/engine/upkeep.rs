@@ -11,7 +11,7 @@ use super::handle::{self, Phase, Request, Status};
 use super::options::Planted;
 use super::replica::FoldError;
 use super::routing::Router;
-use super::shard::{Draining, Shard, Stage, Then};
+use super::shard::{Draining, Shard, SnapshotClock, Stage, Then};
 use super::snapshots::Offer;
 use super::trouble::Trouble;
 
@@ -35,7 +35,7 @@ impl<L: ShardLog> Shard<L> {
 
     pub(super) fn snapshot_due(&self) -> bool {
         let Some(replica) = &self.replica else { return false };
-        let since = replica.fold.gate().seq().saturating_sub(self.snapshot.seq);
+        let since = replica.fold.gate().seq().saturating_sub(self.snapshot.from);
         let late = since > 0 && self.clock.elapsed().saturating_sub(self.snapshot.at) >= self.options.snapshot_every;
         (late || since >= self.options.snapshot_records) && self.store.ready()
     }
@@ -81,9 +81,7 @@ impl<L: ShardLog> Shard<L> {
         let touched = places.into_iter().filter_map(|place| Some((place, accounts.get(place as usize)?.clone()))).collect();
         let seq = standing.seq;
         self.store.offer(Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole });
-        self.snapshot.at = self.clock.elapsed();
-        self.snapshot.seq = seq;
-        self.snapshot.whole = false;
+        self.snapshot = SnapshotClock { at: self.clock.elapsed(), from: seq, seq, whole: false };
         self.observer.snapshot_offered(seq);
     }
 
@@ -316,10 +314,16 @@ impl<L: ShardLog> Shard<L> {
             status.outputs_in_flight = owner.publisher.waiting();
             let unsure = owner.unsure_for(now);
             status.blind_ms = if unsure > self.options.look_patience { millis(unsure) } else { 0 };
+            if status.outputs_in_flight == 0 {
+                self.last_published = now;
+            }
+            status.output_waiting_ms = millis(now.saturating_sub(self.last_published));
             status.waiting_ms = owner.flight.front().map_or(0, |frame| millis(now.saturating_sub(frame.appended)));
         }
+        status.inputs_waiting = self.inbox.len() + self.log.fetched();
         let Some(replica) = &self.replica else { return status };
         let gate = replica.fold.gate();
+        status.ledger_lag = self.log.seen_end(ShardTopic::Ledger).map_or(0, |end| end.saturating_sub(replica.sequence.next_offset));
         (status.seq, status.at, status.term) = (gate.seq(), gate.at(), replica.sequence.term);
         (status.ledger_next, status.head, status.void_entries) =
             (replica.sequence.next_offset, replica.sequence.head, replica.void_entries);

@@ -8,6 +8,7 @@ use crate::log::{LogError, StoredRecord};
 use crate::wire::frame::Hash;
 
 use super::ownership::Judgement;
+use super::published::Publications;
 use super::replica::{FoldError, Replica};
 
 /// How many entries are read at once.
@@ -33,15 +34,15 @@ pub struct Verified {
 }
 
 /// Folds a ledger from its beginning. `read` gives entries from an offset on, none at the end;
-/// `progress` is told now and then.
+/// `publications` are told what it caused.
 ///
 /// # Errors
 /// The first difference, with its position.
 pub fn verify(
     shard: u32,
     mut read: impl FnMut(u64, usize) -> Result<Vec<StoredRecord>, LogError>,
-    mut progress: impl FnMut(&Verified),
-) -> Result<(Verified, Replica), FoldError> {
+    mut publications: Option<&mut Publications>,
+) -> Result<Verified, FoldError> {
     let mut replica = Replica::new(shard);
     let mut verified = Verified::default();
     loop {
@@ -54,11 +55,19 @@ pub fn verify(
             if replica.take(entry)? != Judgement::Counts {
                 verified.void_entries += 1;
             }
-            verified.outputs += replica.unpublished.drain(..).count() as u64;
+            // A frame's marks are of earlier ones: all outputs of the entry are still at hand.
+            for output in replica.unpublished.drain(..) {
+                verified.outputs += 1;
+                if let Some(publications) = &mut publications {
+                    publications.expect(&output);
+                }
+            }
+            if let Some(publications) = &mut publications {
+                publications.note(replica.fold.output_marks, replica.fold.gate().seq());
+            }
         }
-        (verified.term, verified.seq, verified.head) = (replica.sequence.term, replica.fold.gate().seq(), replica.sequence.head);
-        progress(&verified);
     }
+    (verified.term, verified.seq, verified.head) = (replica.sequence.term, replica.fold.gate().seq(), replica.sequence.head);
     verified.state_hash = replica.fold.state_hash();
-    Ok((verified, replica))
+    Ok(verified)
 }

@@ -5,11 +5,12 @@
 //! comes before its intent's place is known is kept until then. Bounded: the oldest are forgotten.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
@@ -49,18 +50,11 @@ impl DecisionWatch {
     /// The cluster cannot be asked, or the settings are refused.
     pub fn start(cluster: &Cluster) -> Result<Self, LogError> {
         let consumer = cluster.consumer(Role::Tail, cluster.context(), &[Topic::Output(OutputTopic::Decisions)])?;
-        let topic = Topic::Output(OutputTopic::Decisions);
-        let mut wanted = TopicPartitionList::new();
-        let doing = |error| log_error(&error, "listening to the decisions");
-        for partition in 0..cluster.partitions(topic)? {
-            let at = cluster.extent(topic, partition)?.next;
-            let (number, at) = (i32::try_from(partition).unwrap_or(i32::MAX), i64::try_from(at).unwrap_or(i64::MAX));
-            wanted.add_partition_offset(cluster.name(topic), number, Offset::Offset(at)).map_err(doing)?;
-        }
-        consumer.assign(&wanted).map_err(doing)?;
+        go_to_ends(cluster, &consumer)?;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let listened = Arc::downgrade(&shared);
-        let listen = move || listen(&consumer, &listened);
+        let asked = cluster.clone();
+        let listen = move || listen(&asked, &consumer, &listened);
         let spawned = thread::Builder::new().name("kafka-decisions".into()).spawn(listen);
         spawned.map_err(|error| LogError::Io { detail: error.to_string() })?;
         Ok(Self { shared })
@@ -71,7 +65,21 @@ impl DecisionWatch {
     }
 }
 
-fn listen(consumer: &BaseConsumer<Context>, shared: &std::sync::Weak<Mutex<Shared>>) {
+/// Stands at the end of every partition.
+fn go_to_ends(cluster: &Cluster, consumer: &BaseConsumer<Context>) -> Result<(), LogError> {
+    let topic = Topic::Output(OutputTopic::Decisions);
+    let mut wanted = TopicPartitionList::new();
+    let doing = |error| log_error(&error, "listening to the decisions");
+    for partition in 0..cluster.partitions(topic)? {
+        let at = cluster.extent(topic, partition)?.next;
+        let (number, at) = (i32::try_from(partition).unwrap_or(i32::MAX), i64::try_from(at).unwrap_or(i64::MAX));
+        wanted.add_partition_offset(cluster.name(topic), number, Offset::Offset(at)).map_err(doing)?;
+    }
+    consumer.assign(&wanted).map_err(doing)
+}
+
+fn listen(cluster: &Cluster, consumer: &BaseConsumer<Context>, shared: &Weak<Mutex<Shared>>) {
+    let mut is_lost = false;
     loop {
         let polled = consumer.poll(POLL);
         let Some(shared) = shared.upgrade() else { return };
@@ -82,7 +90,10 @@ fn listen(consumer: &BaseConsumer<Context>, shared: &std::sync::Weak<Mutex<Share
                     shared.hear(place, message.payload().unwrap_or_default());
                 }
             }
+            // The topic was truncated or made anew: that partition is silent until it is assigned again.
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => is_lost = true,
             Some(Err(error)) => tracing::debug!(%error, "listening to the decisions"),
+            None if is_lost => is_lost = go_to_ends(cluster, consumer).is_err(),
             None => {}
         }
     }

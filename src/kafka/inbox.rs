@@ -39,7 +39,7 @@ struct Post {
     events: VecDeque<LogEvent>,
     lost: Option<LogError>,
     woken: bool,
-    /// The ends of input partitions as the consumer saw them lately.
+    /// The ends of partitions as the consumers saw them lately.
     ends: HashMap<(String, i32), u64>,
 }
 
@@ -142,7 +142,12 @@ impl Inbox {
         }
     }
 
-    /// The end of an input partition as it was seen lately.
+    /// How many inputs wait here.
+    pub(super) fn waiting(&self) -> usize {
+        self.post().inputs.len()
+    }
+
+    /// The end of a partition as it was seen lately.
     pub(super) fn seen_end(&self, topic: &str, partition: i32) -> Option<u64> {
         self.post().ends.get(&(topic.to_owned(), partition)).copied()
     }

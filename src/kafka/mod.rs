@@ -10,6 +10,7 @@ mod admin;
 mod client;
 mod cluster;
 mod decided;
+mod doctor;
 mod error;
 mod inbox;
 mod ingress;
@@ -17,6 +18,7 @@ mod inputs;
 mod membership;
 mod producers;
 mod reader;
+mod sender;
 mod settings;
 mod shard_log;
 mod topics;
@@ -29,12 +31,14 @@ use crate::wire::TopicNames;
 
 pub use admin::{
     Admin, Creation, Finding, Guarantee, NotCreated, Plan, Seen, SeenBroker, SeenPartition, SeenTopic, Severity, Unseen,
-    check as check_topics,
+    check as check_topics, in_words as findings_in_words,
 };
 pub use cluster::Cluster;
 pub use decided::DecisionWatch;
+pub use doctor::{Broker, Claimed, Clock, Diagnosis, Group, Head, LedgerEnd, Member, Named, Permission, Problem, SourceLag, examine};
 pub use membership::{Assignment, GroupError, Membership};
 pub use reader::Reader;
+pub use sender::Sender;
 pub use settings::{Refusal, refusals};
 pub use shard_log::KafkaShardLog;
 pub use topics::KafkaTopics;

@@ -7,17 +7,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use metrics::gauge;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, Timestamp};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 
 use crate::domain::Source;
 use crate::log::{LogError, LogEvent, OutputRecord, OutputTag, OutputTopic, Topic};
+use crate::telemetry;
 
 use super::client::{self, Listener};
 use super::cluster::{Cluster, offset};
@@ -84,13 +86,23 @@ impl ProducerContext for Told {
         let Ticket { ticket, topic } = *ticket;
         let event = match report {
             Ok(record) => match topic {
-                None => LogEvent::Appended { ticket, offset: offset(record.offset()) },
+                None => {
+                    tell_skew(record.timestamp());
+                    LogEvent::Appended { ticket, offset: offset(record.offset()) }
+                }
                 Some(topic) => LogEvent::Published { ticket, topic, offset: offset(record.offset()) },
             },
             Err((error, _)) => LogEvent::Failed { ticket, error: log_error(error, "writing a record") },
         };
         inbox.tell(*session, event);
     }
+}
+
+/// How far our clock is from the broker's: by the way of the acknowledgement at most more.
+fn tell_skew(stamped: Timestamp) {
+    let Timestamp::LogAppendTime(theirs) = stamped else { return };
+    let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    gauge!(telemetry::CLOCK_SKEW).set(ours - theirs as f64 / 1e3);
 }
 
 /// The producers of one session.

@@ -3,6 +3,7 @@
 //! Invariant: what it returns are the records from `from` on in offset order, and nothing means that
 //! the end was reached, not that nothing has come yet. Deliberately absent: threads.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::domain::InputTopic;
 use crate::log::{LogError, OutputTopic, StoredRecord, Topic};
 
-use super::client::Context;
+use super::client::{Context, Listener};
 use super::cluster::{Cluster, is_absent, offset, unassign};
 use super::error::{KafkaFailure, log_error};
 use super::producers::{TAG_HEADER, tag_of};
@@ -59,7 +60,7 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_ranges(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Range, false, &READ_IN_RANGES)
+        Self::new(cluster, Role::Range, cluster.context(), false, &READ_IN_RANGES)
     }
 
     /// A reader that stays at the end and waits for more.
@@ -67,11 +68,16 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_tails(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Tail, true, &[Topic::Ledger])
+        Self::new(cluster, Role::Tail, cluster.context(), true, &[Topic::Ledger])
     }
 
-    fn new(cluster: &Cluster, role: Role, stays: bool, topics: &[Topic]) -> Result<Self, KafkaFailure> {
-        let consumer = cluster.consumer(role, cluster.context(), topics)?;
+    /// The same; someone hears the consumer's figures.
+    pub(super) fn of_tails_told(cluster: &Cluster, listener: Arc<dyn Listener>) -> Result<Self, KafkaFailure> {
+        Self::new(cluster, Role::Tail, cluster.context().told(listener), true, &[Topic::Ledger])
+    }
+
+    fn new(cluster: &Cluster, role: Role, context: Context, stays: bool, topics: &[Topic]) -> Result<Self, KafkaFailure> {
+        let consumer = cluster.consumer(role, context, topics)?;
         Ok(Self { cluster: cluster.clone(), consumer, place: None, asked: None, stays })
     }
 

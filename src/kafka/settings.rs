@@ -31,6 +31,8 @@ pub(super) enum Role {
     Ingress,
     /// Appends what came by HTTP, all or nothing.
     Batches,
+    /// Sends an event log.
+    Send,
     /// Asks and creates.
     Admin,
 }
@@ -147,7 +149,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
         Role::Batches => {
             config.set("transactional.id", format!("{}-{}-http", options.group, options.instance));
         }
-        Role::Ledger | Role::Outputs | Role::Ingress | Role::Admin => {}
+        Role::Ledger | Role::Outputs | Role::Ingress | Role::Send | Role::Admin => {}
     }
     Ok(config)
 }
@@ -174,7 +176,7 @@ const COMMON: &[(&str, &str)] = &[
 /// Defaults that an operator may change.
 const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
     match role {
-        Role::Membership => &[("heartbeat.interval.ms", "500"), ("queued.min.messages", "1"), ("queued.max.messages.kbytes", "64")],
+        Role::Membership => &[("heartbeat.interval.ms", "500")],
         Role::Inputs => &[
             ("fetch.min.bytes", "1"),
             ("fetch.wait.max.ms", "100"),
@@ -191,18 +193,18 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "32768"),
         ],
-        Role::Range => &[
-            ("fetch.min.bytes", "1"),
-            ("fetch.wait.max.ms", "5"),
-            ("fetch.error.backoff.ms", "10"),
-            ("fetch.queue.backoff.ms", "1"),
-            ("queued.min.messages", "2000"),
-            ("queued.max.messages.kbytes", "8192"),
-        ],
+        Role::Range => &[("fetch.error.backoff.ms", "10"), ("fetch.queue.backoff.ms", "1")],
         Role::Ledger => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("compression.type", "lz4")],
         Role::Outputs => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
         Role::Ingress => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
         Role::Batches => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("transaction.timeout.ms", "5000")],
+        Role::Send => &[
+            ("request.timeout.ms", "2000"),
+            ("retry.backoff.ms", "20"),
+            ("linger.ms", "5"),
+            ("compression.type", "lz4"),
+            ("queue.buffering.max.kbytes", "65536"),
+        ],
         Role::Admin => &[],
     }
 }
@@ -228,9 +230,11 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("allow.auto.create.topics", "false"),
             // It reads nothing: every partition is paused as soon as it is assigned.
             ("auto.offset.reset", "latest"),
+            ("queued.min.messages", "1"),
+            ("queued.max.messages.kbytes", "64"),
         ],
         Role::Inputs => CONSUMER,
-        Role::Tail | Role::Range => &[
+        Role::Tail => &[
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("isolation.level", "read_committed"),
@@ -238,6 +242,21 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("allow.auto.create.topics", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
+            ("statistics.interval.ms", "1000"),
+        ],
+        Role::Range => &[
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+            ("allow.auto.create.topics", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+            // The next range waits behind an empty fetch of the last one.
+            ("fetch.min.bytes", "1"),
+            ("fetch.wait.max.ms", "5"),
+            ("queued.min.messages", "2000"),
+            ("queued.max.messages.kbytes", "8192"),
         ],
         Role::Ledger => &[
             ("enable.idempotence", "true"),
@@ -247,7 +266,7 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("message.timeout.ms", "0"),
             ("linger.ms", "0"),
         ],
-        Role::Outputs => &[
+        Role::Outputs | Role::Send => &[
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("max.in.flight", "5"),
@@ -304,6 +323,7 @@ mod tests {
         assert_eq!(value(Role::Ledger, "linger.ms").as_deref(), Some("0"));
         assert_eq!(value(Role::Outputs, "linger.ms").as_deref(), Some("50"));
         assert_eq!(value(Role::Inputs, "fetch.wait.max.ms").as_deref(), Some("7"));
+        assert_eq!(value(Role::Range, "fetch.wait.max.ms").as_deref(), Some("5"));
         assert_eq!(value(Role::Inputs, "auto.offset.reset").as_deref(), Some("error"));
     }
 }

@@ -47,10 +47,10 @@ impl KafkaShardLog {
             cluster: cluster.clone(),
             layout,
             producers: Some(Producers::new(cluster, &inbox, session)?),
-            inbox,
             inputs: None,
-            tail: Reader::of_tails(cluster)?,
+            tail: Reader::of_tails_told(cluster, inbox.clone())?,
             ranges: Reader::of_ranges(cluster)?,
+            inbox,
         })
     }
 
@@ -115,6 +115,10 @@ impl ShardLog for KafkaShardLog {
 
     fn poll(&mut self, events: &mut Vec<LogEvent>, max_inputs: usize, wait: Duration) -> Result<(), LogError> {
         self.inbox.take(events, max_inputs, wait)
+    }
+
+    fn fetched(&self) -> usize {
+        self.inbox.waiting()
     }
 
     fn append(&mut self, ticket: u64, entry: Vec<u8>) -> Result<(), LogError> {

@@ -5,6 +5,7 @@
 //! program are left alone. Deliberately absent: any promise. Losing every snapshot costs a refold, never a record.
 
 mod aside;
+mod inspect;
 mod load;
 mod store;
 mod write;
@@ -24,6 +25,7 @@ use tracing::{error, warn};
 
 use crate::engine::{Loaded, Offer, SnapshotStore};
 
+pub use inspect::{Inspected, inspect};
 pub use store::{ACCOUNTS_PER_GROUP, GENERATIONS, StoreError};
 
 use writer::{Request, Writer};

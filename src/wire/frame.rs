@@ -95,6 +95,22 @@ pub enum Routing {
     Quiet,
 }
 
+impl Routing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Here, Self::Misrouted, Self::Elsewhere, Self::Quiet];
+
+    /// Its name in a dump.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Misrouted => "misrouted",
+            Self::Elsewhere => "elsewhere",
+            Self::Quiet => "quiet",
+        }
+    }
+}
+
 /// One applied record and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameInput {
@@ -405,7 +421,7 @@ mod tests {
     #[test]
     fn each_routing_has_a_byte_of_its_own_for_good() {
         let bytes = |routing: Routing| bincode::serde::encode_to_vec(routing, config()).unwrap();
-        let all = [Routing::Here, Routing::Misrouted, Routing::Elsewhere, Routing::Quiet];
+        let all = Routing::ALL;
         assert_eq!(all.map(bytes), [[0], [1], [2], [3]]);
     }
 

@@ -120,6 +120,7 @@ keys! {
     Keyed = "key",
     Payload = "payload",
     Received = "received",
+    Routing = "routing",
 }
 
 const PLACES: usize = 512;

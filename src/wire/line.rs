@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::domain::Millis;
 
+use super::frame::Routing;
 use super::key::Key;
 use super::read::{Kind, Raw, Reader};
 use super::write;
@@ -24,6 +25,8 @@ pub struct Line<'a> {
     pub ts: Option<Millis>,
     /// The gate's clock when the record was sequenced.
     pub received: Option<Millis>,
+    /// What it was to the shard that applied it, as a dump of a ledger tells.
+    pub routing: Routing,
     /// The record's key; `None` also when it is `null`.
     pub key: Option<Cow<'a, [u8]>>,
     /// The record's value; empty when it is `null`.
@@ -81,7 +84,7 @@ impl LineError {
     }
 }
 
-const FIELDS: usize = 7;
+const FIELDS: usize = 8;
 
 /// Reads a line (without its newline, or with it).
 pub fn parse_line(line: &[u8]) -> Result<Line<'_>, LineError> {
@@ -101,20 +104,21 @@ pub fn parse_line(line: &[u8]) -> Result<Line<'_>, LineError> {
     if let Some(field) = twice {
         return Err(LineError::Twice { field });
     }
-    let [topic, partition, offset, ts, received, key, payload] = found;
+    let [topic, partition, offset, ts, received, routing, key, payload] = found;
     Ok(Line {
         topic: topic_text(line, topic)?,
         partition: number(line, partition, "partition", "an integer from 0 to 4294967295")?,
         offset: number(line, offset, "offset", "an integer not below 0")?,
         ts: number(line, ts, "ts", "milliseconds since the epoch")?,
         received: number(line, received, "received", "milliseconds since the epoch")?,
+        routing: routing_of(line, routing)?,
         key: key_bytes(line, key)?,
         payload: payload_bytes(line, payload)?,
     })
 }
 
 fn place_of(key: Key) -> Option<usize> {
-    const ORDER: [Key; FIELDS] = [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::Keyed, Key::Payload];
+    const ORDER: [Key; FIELDS] = [Key::Topic, Key::Partition, Key::Offset, Key::Ts, Key::Received, Key::Routing, Key::Keyed, Key::Payload];
     ORDER.iter().position(|known| *known == key)
 }
 
@@ -138,6 +142,15 @@ fn number<T: std::str::FromStr>(line: &[u8], raw: Raw, field: &'static str, what
         Kind::Twice | Kind::True | Kind::False | Kind::Text | Kind::Escaped | Kind::Object | Kind::Array => {
             Err(LineError::Wrong { field, what })
         }
+    }
+}
+
+fn routing_of(line: &[u8], raw: Raw) -> Result<Routing, LineError> {
+    const WRONG: LineError = LineError::Wrong { field: "routing", what: "here, misrouted, elsewhere or quiet" };
+    match raw.text(line) {
+        Some(text) => Routing::ALL.into_iter().find(|routing| routing.as_str().as_bytes() == text.as_ref()).ok_or(WRONG),
+        None if raw.kind() == Kind::Absent || raw.kind() == Kind::Null => Ok(Routing::Here),
+        None => Err(WRONG),
     }
 }
 
@@ -218,6 +231,8 @@ mod tests {
         assert_eq!(line.payload, Cow::Borrowed(br#"{ "a" : [ 1 , 2.50 ] }"#.as_slice()));
         assert_eq!((line.key.clone(), line.time(), line.received), (None, Ok(-1), Some(5)));
         assert_eq!(read(r#"{"topic":"t","payload":null}"#).payload.as_ref(), b"");
+        assert_eq!(line.routing, Routing::Here);
+        assert_eq!(read(r#"{"topic":"t","routing":"quiet","payload":{}}"#).routing, Routing::Quiet);
     }
 
     #[test]
@@ -237,6 +252,7 @@ mod tests {
             (r#"{"topic":"t","payload":{},"ts":7.5}"#, "`ts` must be milliseconds since the epoch"),
             (r#"{"topic":"t","payload":{},"partition":-1}"#, "`partition` must be an integer from 0 to 4294967295"),
             (r#"{"topic":"t","payload":{},"key":{}}"#, "`key` must be a string"),
+            (r#"{"topic":"t","payload":{},"routing":"x"}"#, "`routing` must be here, misrouted, elsewhere or quiet"),
         ];
         for (line, message) in cases {
             assert_eq!(parse_line(line.as_bytes()).unwrap_err().to_string(), message, "{line}");

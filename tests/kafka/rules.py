@@ -18,6 +18,7 @@ PAYLOAD_BYTES_KEPT = 256 * 1024
 KEY_BYTES_KEPT = 256
 DECIDED = ("order_intent", "order_amend", "order_cancel")
 LISTED_MAX = 200
+SPEAKS = {"here": 1, "elsewhere": 0, "quiet": 0}
 ID_OF = {"gate.decisions": "decision_id", "gate.commands": "command_id", "gate.notifications": "notification_id"}
 
 
@@ -87,6 +88,8 @@ class Audit:
         self.dead_letters = Counter()
         self.by_id = {}  # decision, command or notification id -> its one content
         self.decided_ids = set()
+        self.shared = Counter()  # (topic, partition, offset) of what all shards read -> how many speak of it
+        self.refused = {}  # source of a dead letter -> the shard that refused it
 
     def violation(self, kind, where, what):
         self.counts[kind] += 1
@@ -96,6 +99,7 @@ class Audit:
     def run(self):
         self.check_layout()
         shards = [self.judge_ledger(number) for number in range(min(self.shards, len(self.topics["gate.ledger"])))]
+        self.check_shared(shards)
         for topic in INPUT_TOPICS:
             if topic not in self.unchecked:
                 self.check_inputs(topic, shards)
@@ -219,6 +223,15 @@ class Audit:
                 self.violation("routing", at, f"recorded as {applied.routing}")
         elif applied.routing == "misrouted" or (self.shards == 1 and applied.routing != "here"):
             self.violation("routing", at, f"recorded as {applied.routing}")
+        else:
+            self.shared[applied.topic, applied.partition, applied.offset] += SPEAKS[applied.routing]
+
+    def check_shared(self, shards):
+        """Of what all shards read, one speaks: once all have applied a record, one of them has recorded it as its own."""
+        for place, count in self.shared.items():
+            readers = sum(1 for shard in shards if shard.next.get(place[:2], (0, None))[0] > place[2])
+            if readers == self.shards and count != 1:
+                self.violation("routing", f"{place[0]} {place[1]}/{place[2]}", f"{count} shards have it as their own")
 
     # The inputs.
 
@@ -306,6 +319,9 @@ class Audit:
         expected = {"topic": caused.topic, "partition": caused.partition, "offset": caused.offset}
         if topic == "gate.dead-letter":
             self.dead_letters[value.get("reason")] += 1
+            place = (caused.topic, caused.partition, caused.offset)
+            if self.refused.setdefault(place, shard) != shard:
+                self.violation("refused_twice", where, f"shard {self.refused[place]} has refused it too")
             if source != expected:
                 self.violation("wrong_source", where, f"it names {source}, and seq {seq} is {expected}")
             return

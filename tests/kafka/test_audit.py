@@ -81,12 +81,12 @@ class Gate:
         decision = repeat_of or json.dumps(value).encode()
         return [("gate.decisions", key, decision), ("gate.notifications", key, json.dumps(note).encode())]
 
-    def frame(self, sources, routing=0, term=None, n=None, head=None, first_seq=None, change=lambda outputs: outputs):
+    def frame(self, sources, routing=0, term=None, n=None, head=None, first_seq=None, change=lambda outputs: outputs, refusal=None):
         """The bytes of a frame that applies these records, and its outputs as (seq, index, topic, key, value)."""
         first_seq = self.seq + 1 if first_seq is None else first_seq
         inputs, outputs, nexts = b"", [], dict(self.next)
         for seq, (topic, partition, record) in enumerate(sources, first_seq):
-            caused = []
+            caused = [] if refusal is None else [("gate.dead-letter", record.key, refusal)]
             if topic == "orders.intents":
                 caused = change(self.outputs(seq, (topic, partition, record.offset), record.key, record.value))
             digest = blake3(b"".join(bytes([OUTPUT_TOPICS.index(t)]) + length_first(k) + length_first(v) for t, k, v in caused)).digest()[:16]
@@ -461,6 +461,27 @@ class APlantedViolation(unittest.TestCase):
         world.gates[1].apply([source])
         world.gates[0].apply([source])
         self.assert_found(world, "foreign_partition", "decided_differently")
+
+    def test_a_shared_record_that_two_shards_or_none_speak_of(self):
+        for routings, clean in (((0, 3), True), ((3, 0), True), ((2, 0), True), ((0, 0), False), ((3, 3), False)):
+            world = ordinary()
+            record = Record(0, 1, b"AAPL", b"{}")
+            world.topics["market.prices"][0].records.append(record)
+            for gate, routing in zip(world.gates, routings):
+                gate.apply([("market.prices", 0, record)], routing=routing)
+            self.assertEqual(world.audit()["violation_counts"], {} if clean else {"routing": 1})
+
+    def test_two_refusals_of_one_record(self):
+        world = ordinary()
+        record = Record(0, 1, b"AAPL", b"{}")
+        world.topics["market.prices"][0].records.append(record)
+        letter = json.dumps({"reason": "MALFORMED", "source": {"topic": "market.prices", "partition": 0, "offset": 0}}).encode()
+        for gate, routing in zip(world.gates, (0, 3)):
+            seq = gate.seq + 1
+            gate.apply([("market.prices", 0, record)], publish=False, routing=routing, refusal=letter)
+            records = world.topics["gate.dead-letter"][0].records
+            records.append(Record(len(records), 0, b"AAPL", letter, f"{gate.shard}-{seq}-0"))
+        self.assert_found(world, "refused_twice")
 
     def test_another_number_of_partitions(self):
         world = ordinary()

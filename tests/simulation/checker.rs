@@ -19,7 +19,7 @@ pub fn check(world: &mut World, live_state: Option<[u8; 32]>, asked: &mut [Asked
     let found = [
         check_head(world, &replica),
         check_inputs(world),
-        check_routings(world),
+        check_routings(world, &expected),
         check_outputs(world, &expected),
         check_marks(world, &expected),
         check_answers(world, &expected, asked),
@@ -80,7 +80,7 @@ fn check_inputs(world: &World) -> Option<String> {
 }
 
 /// Whose a record is follows from its key or from the account that it names, and stands in the ledger.
-fn check_routings(world: &World) -> Option<String> {
+fn check_routings(world: &World, outputs: &Expected) -> Option<String> {
     let shard_of = |id: &[u8]| Partitioner::Murmur2.partition(id, world.shards);
     let expected = |input: &FrameInput| {
         let spread = matches!(input.source.topic, InputTopic::Intents | InputTopic::Executions);
@@ -96,10 +96,13 @@ fn check_routings(world: &World) -> Option<String> {
             (false, None) => Routing::Quiet,
         }
     };
-    let inputs = || world.judge.counted.iter().flat_map(|counted| &counted.frame.inputs);
-    let wrong = inputs().find(|input| input.routing != expected(input));
-    let loud = inputs().find(|input| matches!(input.routing, Routing::Elsewhere) && input.outcome.outputs > 0);
-    wrong.or(loud).map(|input| format!("{:?} is {:?}, with {} outputs", input.source, input.routing, input.outcome.outputs))
+    let mut inputs = world.judge.counted.iter().flat_map(|counted| (counted.frame.first_seq..).zip(&counted.frame.inputs));
+    let dead_letter_of = |seq: u64| outputs.values().any(|output| output.tag.seq == seq && output.topic == OutputTopic::DeadLetter);
+    let wrong = inputs.find(|(seq, input)| {
+        let silent = matches!(input.routing, Routing::Elsewhere | Routing::Quiet);
+        input.routing != expected(input) || (silent && dead_letter_of(*seq))
+    });
+    wrong.map(|(_, input)| format!("{:?} is {:?}, or says more than it may", input.source, input.routing))
 }
 
 /// Every output of the ledger is in its topic, and nothing else is.

@@ -1,16 +1,29 @@
 //! Order flow for the simulation: small, and rich in records whose outcome depends on order and clock.
 
 use ordergate::domain::{InputTopic, Millis};
+use ordergate::engine::Router;
 
 use crate::random::Random;
 
+/// The names of four accounts. Among several shards three are the shard's own.
+fn account(among: Router, place: u64) -> String {
+    let here = |name: &String| among.partitioner.partition(name.as_bytes(), among.shards) == among.shard;
+    let own = among.shards == 1 || place < 3;
+    let nth = if own { place } else { 0 };
+    (0..).map(|n| format!("A{n}")).filter(|name| here(name) == own).nth(usize::try_from(nth).unwrap()).unwrap()
+}
+
 /// The next record: its partition, key and value.
-pub fn record(random: &mut Random, number: usize, now: Millis, shard: u32) -> ((InputTopic, u32), Option<String>, String) {
-    let account = format!("A{}", random.below(4));
+pub fn record(random: &mut Random, number: usize, now: Millis, among: Router) -> ((InputTopic, u32), Option<String>, String) {
+    let shard = among.shard;
+    let account = account(among, random.below(4));
     let symbol = format!("S{}", random.below(3));
     let control = |value: String| ((InputTopic::Control, 0), None, value);
     match number {
-        0..4 => return control(format!(r#"{{"event":"account_opened","account":"A{number}","owner":"u","cash":"100000"}}"#)),
+        0..4 => {
+            let account = self::account(among, number as u64);
+            return control(format!(r#"{{"event":"account_opened","account":"{account}","owner":"u","cash":"100000"}}"#));
+        }
         4..7 => return control(format!(r#"{{"event":"instrument_defined","symbol":"S{}"}}"#, number - 4)),
         7 => {
             let rule = r#"{"id":"r-1","type":"max_position_size","threshold":"20","unit":"percent","action":"block"}"#;

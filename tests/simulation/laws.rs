@@ -1,7 +1,7 @@
 //! Laws of snapshots, on the simulation's own order flow: what the engine relies on.
 
 use ordergate::domain::{Millis, Source};
-use ordergate::engine::{Decoded, Fold, Loaded, Standing, state_hash};
+use ordergate::engine::{Decoded, Fold, Loaded, Partitioner, Router, Standing, state_hash};
 use ordergate::gate::{Account, Gate};
 use ordergate::log::InputRecord;
 use ordergate::wire::frame::Routing;
@@ -13,7 +13,8 @@ fn records(seed: u64, count: usize) -> Vec<(InputRecord, Millis)> {
     let mut random = Random::new(seed);
     let mut now = 1_772_811_000_000;
     let record = |number: usize| {
-        let ((topic, partition), key, value) = flow::record(&mut random, number, now, 0);
+        let ((topic, partition), key, value) =
+            flow::record(&mut random, number, now, Router { partitioner: Partitioner::Murmur2, shard: 0, shards: 1 });
         now += i64::try_from(if random.chance(5) { random.below(100_000) } else { random.below(60) }).unwrap();
         let received = now + if random.chance(50) { 0 } else { i64::try_from(random.below(20_000)).unwrap() - 10_000 };
         let source = Source { topic, partition, offset: number as u64 };

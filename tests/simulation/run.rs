@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ordergate::domain::{InputTopic, Millis, Source};
-use ordergate::engine::{Answer, Claimant, Clock, Handle, NoObserver, Options, Phase, Planted, Shard, state_hash};
+use ordergate::engine::{Answer, Claimant, Clock, Handle, NoObserver, Options, Partitioner, Phase, Planted, Router, Shard, state_hash};
 use ordergate::log::InputRecord;
 use tokio::sync::oneshot;
 
@@ -98,7 +98,7 @@ pub fn run(seed: u64, planted: Option<Planted>) -> Outcome {
     let mut simulation = Simulation::new(random.next(), planted, machines);
     simulation.records_max = 20 + random.index(80);
     let steps = 300 + random.below(900);
-    (simulation.reclaim, simulation.moves) = (random.chance(75), if random.chance(25) { 40 } else { 4 });
+    (simulation.reclaim, simulation.moves) = (random.chance(75), if random.chance(50) { 40 } else { 4 });
     simulation.start(0);
     for _ in 0..steps {
         simulation.step_with_faults();
@@ -296,8 +296,8 @@ impl Simulation {
         if number >= self.records_max || self.quiet > world.step {
             return;
         }
-        let now = world.now;
-        let ((topic, partition), key, value) = flow::record(&mut self.random, number, now, world.shard);
+        let (now, among) = (world.now, Router { partitioner: Partitioner::Murmur2, shard: world.shard, shards: world.shards });
+        let ((topic, partition), key, value) = flow::record(&mut self.random, number, now, among);
         let records = world.inputs.get_mut(&(topic, partition)).unwrap();
         let gap = if self.random.chance(10) { 1 + self.random.below(3) } else { 0 };
         let offset = records.last().map_or(0, |last| last.source.offset + 1) + gap;

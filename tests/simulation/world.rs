@@ -118,6 +118,16 @@ impl World {
         }
     }
 
+    /// Before anything has begun: the place of the shard among others.
+    pub fn become_shard(&mut self, shard: u32, shards: u32) {
+        let spread = |(topic, partition)| match topic {
+            InputTopic::Intents | InputTopic::Executions => (topic, shard),
+            InputTopic::Prices | InputTopic::Control => (topic, partition),
+        };
+        self.inputs = self.inputs.keys().map(|key| (spread(*key), Vec::new())).collect();
+        (self.shard, self.shards) = (shard, shards);
+    }
+
     pub fn count(&mut self, fault: &'static str) {
         *self.counts.entry(fault).or_default() += 1;
     }

@@ -9,10 +9,10 @@ use crate::log::Topic;
 
 use super::finding::{Finding, Guarantee, Severity};
 use super::look::{Seen, SeenTopic, Unseen};
-use super::wanted::{BATCH_BYTES, IN_SYNC, Plan, RETENTION_MS_LEAST, compression, is_ours, is_precious, is_used, retention_ms};
+use super::wanted::{BATCH_BYTES, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, compression, is_ours, is_precious, is_used, retention_ms};
 
 /// Where it is said how the number of shards changes.
-const RUNBOOK: &str = "docs/RUNBOOK.md, 'Changing the number of shards'";
+const RUNBOOK: &str = "docs/RUNBOOK.md, 'How many shards'";
 
 /// Everything that is wrong, what breaks a guarantee first.
 #[must_use]
@@ -68,7 +68,10 @@ impl Look<'_> {
         } else {
             (None, "people and what they did will be kept there; this version does not need it yet")
         };
-        let wanted = format!("{} partitions", self.plan.partitions_made(self.topic));
+        let wanted = match self.plan.partitions_made(self.topic) {
+            1 => "1 partition".to_owned(),
+            several => format!("{several} partitions"),
+        };
         self.add("topic", ("missing".into(), wanted), guarantee, why.into(), "ordergate topics create".into());
     }
 
@@ -102,7 +105,7 @@ impl Look<'_> {
         if found >= self.plan.replicas(brokers) && found > 1 {
             return;
         }
-        let wanted = self.plan.replicas(brokers).max(2);
+        let wanted = if brokers < 2 { REPLICAS } else { self.plan.replicas(brokers).max(2) };
         let values = (found.to_string(), wanted.to_string());
         if found > 1 || brokers < 2 {
             let why = if brokers < 2 {
@@ -267,6 +270,8 @@ impl Look<'_> {
     }
 
     fn add(&mut self, setting: &'static str, (value, wanted): (String, String), guarantee: Option<Guarantee>, why: String, mend: String) {
+        // What this version neither reads nor writes can break nothing of it.
+        let guarantee = guarantee.filter(|_| is_used(self.topic));
         let severity = if guarantee.is_some() { Severity::Breaks } else { Severity::Advice };
         let forcible = guarantee != Some(Guarantee::EveryRecordHasItsShard);
         let topic = self.name().to_owned();

@@ -2,6 +2,9 @@
 //!
 //! Invariant: what exists stays as it is, whoever made it, also when someone makes it at the same time.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 use serde::Serialize;
@@ -12,6 +15,9 @@ use super::super::error::log_error;
 use super::look::{Seen, Unseen};
 use super::wanted::Plan;
 use super::{Admin, CREATE_PATIENCE};
+
+/// How soon it is looked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What became of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -112,6 +118,27 @@ impl Admin {
             wanted.creation(failed, dry_run, seen.brokers.len())
         }));
         Ok(creations)
+    }
+}
+
+impl Admin {
+    /// What the cluster says once it knows of everything that was made: brokers hear of a topic a moment after it is made.
+    ///
+    /// # Errors
+    /// The cluster cannot be asked.
+    pub fn look_after(&self, creations: &[Creation]) -> Result<Seen, LogError> {
+        let deadline = Instant::now() + CREATE_PATIENCE;
+        loop {
+            let seen = self.look()?;
+            let is_known = |topic: Topic| {
+                seen.topics.get(&topic).is_some_and(|found| found.is_led() && found.settings.as_ref().is_ok_and(|told| !told.is_empty()))
+            };
+            let made = |topic: &Topic| creations.iter().any(|made| made.topic == self.cluster.name(*topic) && made.outcome == "created");
+            if Instant::now() >= deadline || Topic::ALL.into_iter().filter(made).all(is_known) {
+                return Ok(seen);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 }
 

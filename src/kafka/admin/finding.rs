@@ -1,7 +1,5 @@
 //! What is wrong with a topic: which setting, why it matters, and what mends it.
 
-use std::fmt;
-
 use serde::Serialize;
 
 /// How bad it is.
@@ -95,17 +93,41 @@ impl Finding {
     pub fn breaks(&self) -> bool {
         self.severity == Severity::Breaks
     }
+
+    /// Whether the same is wrong for the same reason, with another topic perhaps.
+    fn is_alike(&self, other: &Self) -> bool {
+        (self.setting, &self.value, &self.wanted, self.guarantee, &self.why)
+            == (other.setting, &other.value, &other.wanted, other.guarantee, &other.why)
+    }
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, setting, value, wanted, why, mend, .. } = self;
-        match self.guarantee {
-            Some(guarantee) => {
-                writeln!(f, "breaks: {topic}: {setting} is {value}, wanted {wanted}\n  guarantee: {}", guarantee.describe())?
-            }
-            None => writeln!(f, "advice: {topic}: {setting} is {value}, wanted {wanted}")?,
+/// Findings for people: what is wrong in the same way with several topics is said once, with a command for each.
+#[must_use]
+pub fn in_words(findings: &[Finding]) -> String {
+    let mut groups: Vec<Vec<&Finding>> = Vec::new();
+    for finding in findings {
+        match groups.iter_mut().find(|group| group[0].is_alike(finding)) {
+            Some(group) => group.push(finding),
+            None => groups.push(vec![finding]),
         }
-        write!(f, "  why: {why}\n  mend: {mend}")
     }
+    groups.iter().map(|group| group_in_words(group)).collect()
+}
+
+fn group_in_words(group: &[&Finding]) -> String {
+    let Some(Finding { setting, value, wanted, guarantee, why, .. }) = group.first() else { return String::new() };
+    let kind = if guarantee.is_some() { "breaks" } else { "advice" };
+    let topics: Vec<&str> = group.iter().map(|finding| finding.topic.as_str()).collect();
+    let mut text = format!("{kind}: {setting} is {value}, wanted {wanted}: {}\n", topics.join(", "));
+    if let Some(guarantee) = guarantee {
+        text.push_str(&format!("  guarantee: {}\n", guarantee.describe()));
+    }
+    text.push_str(&format!("  why: {why}\n"));
+    let mut mends: Vec<&str> = Vec::new();
+    for finding in group.iter().filter(|finding| !finding.mend.is_empty()) {
+        if !mends.contains(&finding.mend.as_str()) {
+            mends.push(&finding.mend);
+        }
+    }
+    text + &mends.iter().map(|mend| format!("  mend: {mend}\n")).collect::<String>()
 }

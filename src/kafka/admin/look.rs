@@ -63,6 +63,14 @@ pub struct SeenTopic {
     pub settings: Result<BTreeMap<String, String>, Unseen>,
 }
 
+impl SeenTopic {
+    /// Whether it is there, and every partition has a leader.
+    #[must_use]
+    pub fn is_led(&self) -> bool {
+        !self.partitions.is_empty() && self.partitions.iter().all(|partition| partition.leader >= 0)
+    }
+}
+
 /// What the cluster says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {

@@ -4,13 +4,18 @@
 
 use super::*;
 use ordergate::log::OutputTopic;
+use ordergate::wire::frame::Routing;
 
 /// Enough for anything that is under way to come to its end.
 const A_WHILE: u64 = 1_500;
 
 /// A world without faults, its instances not started. Whoever starts wants the shard.
 fn calm(machines: usize) -> Simulation {
-    let mut simulation = Simulation::new(7, None, machines);
+    calm_but(None, machines)
+}
+
+fn calm_but(planted: Option<Planted>, machines: usize) -> Simulation {
+    let mut simulation = Simulation::new(7, planted, machines);
     simulation.world.borrow_mut().faulty = false;
     (simulation.records_max, simulation.reclaim) = (usize::MAX, false);
     simulation
@@ -47,7 +52,12 @@ impl Simulation {
 
     /// An owner, and the others following it.
     fn with_owner(machines: usize) -> Self {
-        let mut simulation = calm(machines);
+        calm(machines).owned()
+    }
+
+    fn owned(self) -> Self {
+        let mut simulation = self;
+        let machines = simulation.machines.len();
         for at in 0..machines {
             simulation.start(at);
             simulation.handle(at).own(at == 0);
@@ -304,4 +314,57 @@ fn snapshots_that_cannot_be_written_are_made_up_for_by_a_whole_one() {
     assert!(newest > 100, "{newest}");
     simulation.check_disks();
     simulation.end(0);
+}
+
+#[test]
+fn a_shard_among_several_refuses_what_is_misrouted_and_leaves_alone_what_is_elsewhere() {
+    let mut simulation = calm(2);
+    simulation.world.borrow_mut().become_shard(2, 4);
+    simulation.start(0);
+    simulation.produce_some(200);
+    simulation.go_on(4 * A_WHILE, 0);
+    assert_eq!((simulation.phase(0), simulation.decided()), (Phase::Owning, 200));
+    {
+        let mut world = simulation.world.borrow_mut();
+        let (replica, outputs) = checker::refold(&mut world).unwrap();
+        let inputs = || world.judge.counted.iter().flat_map(|counted| &counted.frame.inputs);
+        let count = |routing: Routing| inputs().filter(|input| input.routing == routing).count();
+        let misrouted = outputs
+            .values()
+            .filter(|output| output.topic == OutputTopic::DeadLetter && output.payload.windows(9).any(|bytes| bytes == b"MISROUTED"));
+        assert_eq!(misrouted.count(), count(Routing::Misrouted));
+        let all = [Routing::Here, Routing::Misrouted, Routing::Elsewhere, Routing::Quiet].map(count);
+        assert!(all.iter().all(|count| *count > 0), "{all:?}");
+        let opened = inputs().filter(|input| input.routing == Routing::Here && input.payload.starts_with(br#"{"event":"account_opened"#));
+        assert_eq!(replica.fold.gate().accounts().len(), opened.count());
+    }
+    simulation.end(0);
+}
+
+/// An owner that had followed for a while, and its snapshot on stopping: what is wrong with it.
+fn first_snapshot_after_following(planted: Option<Planted>) -> Vec<String> {
+    // Less than a second for all of it: the next boundary looks at every account, and so touches it.
+    const SHORTLY: u64 = 120;
+    let mut simulation = calm_but(planted, 2).owned();
+    for (from, to) in [(0, 1), (1, 0)] {
+        simulation.handle(from).own(false);
+        simulation.go_on(SHORTLY, from);
+        simulation.handle(to).own(true);
+        simulation.go_on(SHORTLY, to);
+        // It takes no snapshots while it follows.
+        simulation.machines[0].store.0.lock().unwrap().busy = to == 1;
+        // What comes while the second one owns changes accounts that the first one only reads of.
+        simulation.produce_some(if to == 1 { 8 } else { 1 });
+        simulation.go_on(SHORTLY, to);
+    }
+    assert_eq!((simulation.phase(0), simulation.decided()), (Phase::Owning, 49));
+    simulation.stop(0);
+    simulation.world.borrow().violations.clone()
+}
+
+#[test]
+fn the_first_snapshot_of_an_owner_that_followed_holds_what_changed_meanwhile() {
+    assert_eq!(first_snapshot_after_following(None), Vec::<String>::new());
+    let found = first_snapshot_after_following(Some(Planted::ForgetTouched));
+    assert!(found.iter().any(|what| what.contains("is not the state of its place")), "{found:?}");
 }

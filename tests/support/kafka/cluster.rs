@@ -40,7 +40,8 @@ impl Cluster {
         Self::start(home, 3, &[])
     }
 
-    /// Brokers with further settings of `server.properties`; waits until they answer.
+    /// Brokers with further settings of `server.properties`, in which `{broker}` and `{controller}` stand for a node's ports; waits
+    /// until they answer.
     pub fn start(home: &Home, nodes: usize, settings: &[(&str, &str)]) -> Self {
         for attempt in 1.. {
             let mut cluster = Self::prepare(home, nodes, settings);
@@ -67,7 +68,9 @@ impl Cluster {
         };
         for node in 0..nodes {
             fs::create_dir(cluster.dir(node)).unwrap();
-            fs::write(cluster.dir(node).join("extra.properties"), &extra).unwrap();
+            let (broker, controller) = &cluster.ports[node];
+            let extra = extra.replace("{broker}", &broker.number.to_string()).replace("{controller}", &controller.number.to_string());
+            fs::write(cluster.dir(node).join("extra.properties"), extra).unwrap();
         }
         cluster
     }

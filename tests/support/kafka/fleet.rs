@@ -16,20 +16,19 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use tempfile::TempDir;
 
 use super::cluster::Cluster;
+pub use super::gate::program;
 
 /// How long a fleet may take until all its shards decide.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-
-/// The program: cargo's, or another build of it.
-fn program() -> String {
-    std::env::var("ORDERGATE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ordergate").to_owned())
-}
 
 /// Some instances, one data directory each.
 pub struct Fleet {
     dir: TempDir,
     settings: Vec<(String, String)>,
     instances: Vec<Option<Instance>>,
+    config: Option<PathBuf>,
+    /// A limit of the shell for what is started: `ulimit -f 100`.
+    limit: Option<String>,
 }
 
 struct Instance {
@@ -43,13 +42,26 @@ impl Fleet {
     pub fn new(cluster: &Cluster, count: usize, shards: i32, settings: &[(&str, &str)]) -> Self {
         let mut all = cluster.gate_settings("", shards);
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        Self { dir: TempDir::with_prefix("ordergate-fleet-").unwrap(), settings: all, instances: (0..count).map(|_| None).collect() }
+        let instances = (0..count).map(|_| None).collect();
+        Self { dir: TempDir::with_prefix("ordergate-fleet-").unwrap(), settings: all, instances, config: None, limit: None }
     }
 
     /// A setting of the instances that are started from now on.
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// The configuration file of the instances that are started from now on.
+    pub fn configure(&mut self, toml: &str) {
+        let path = self.dir.path().join("config.toml");
+        std::fs::write(&path, toml).unwrap();
+        self.config = Some(path);
+    }
+
+    /// A limit of the shell that what is started from now on has: `ulimit -f 100`.
+    pub fn limit(&mut self, limit: Option<&str>) {
+        self.limit = limit.map(str::to_owned);
     }
 
     /// Where an instance keeps its snapshots.
@@ -82,14 +94,20 @@ impl Fleet {
     fn spawn(&self, place: usize, name: &str) -> Child {
         assert!(self.instances[place].is_none(), "instance {place} runs");
         let log = File::options().create(true).append(true).open(self.log(place)).unwrap();
-        let mut command = Command::new(program());
+        let mut command = match &self.limit {
+            None => Command::new(program()),
+            Some(limit) => {
+                let mut shell = Command::new("bash");
+                shell.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]).arg(program());
+                shell
+            }
+        };
         command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir(place));
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
         for (key, value) in &self.settings {
-            let name = match key.split_once("kafka.properties.").or_else(|| key.split_once("kafka.secret_files.")) {
-                Some((_, property)) => key.strip_suffix(property).unwrap().to_uppercase().replace('.', "__") + property,
-                None => key.to_uppercase().replace('.', "__"),
-            };
-            command.env(format!("ORDERGATE__{name}"), value);
+            command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
         }
         command.env("ORDERGATE__KAFKA__INSTANCE", name);
         command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()

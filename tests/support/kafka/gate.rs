@@ -1,50 +1,52 @@
 //! What a gate needs of a cluster: its topics, and the settings that point at it.
 
+use std::process::Command;
+
 use super::client::Topic;
 use super::cluster::Cluster;
 
-/// A topic, and how its partitions are counted: by shard, or one.
-const TOPICS: [(&str, bool); 11] = [
-    ("orders.intents", true),
-    ("orders.executions", true),
-    ("market.prices", false),
-    ("gate.control", false),
-    ("gate.ledger", true),
-    ("gate.decisions", true),
-    ("gate.commands", true),
-    ("gate.notifications", true),
-    ("gate.dead-letter", false),
-    ("gate.directory", false),
-    ("gate.audit", false),
-];
+/// The topics that the gate reads, and whether they are spread over the shards.
+const INPUTS: [(&str, bool); 4] =
+    [("orders.intents", true), ("orders.executions", true), ("market.prices", false), ("gate.control", false)];
+/// How their records have their producers' times, and stay: those of an old day would be beyond any retention at once.
+const OLD_DAYS: [(&str, &str); 2] = [("message.timestamp.type", "CreateTime"), ("retention.ms", "-1")];
+
+/// The program: cargo's, or another build of it.
+pub fn program() -> String {
+    std::env::var("ORDERGATE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ordergate").to_owned())
+}
 
 impl Cluster {
-    /// Makes the gate's topics for so many shards, as docs/RUNBOOK.md wants them.
+    /// Makes the gate's topics for so many shards, by the gate's own command, as an operator does.
     pub fn create_gate_topics(&mut self, shards: i32) {
-        self.create_gate_topics_timed(shards, "LogAppendTime");
+        self.create_missing_topics(shards, "append");
     }
 
-    /// The same with `message.timestamp.type` of the inputs: whose time a record has.
-    pub fn create_gate_topics_timed(&mut self, shards: i32, timestamps: &str) {
+    /// The same for inputs that have their producers' times (`log.timestamps = "producer"`), such as those of a recorded day.
+    pub fn create_gate_topics_for_old_days(&mut self, shards: i32) {
         let replicas = i32::try_from(self.brokers().split(',').count()).unwrap();
-        let in_sync = if replicas > 1 { "2" } else { "1" };
-        let common = [
-            ("min.insync.replicas", in_sync),
-            ("unclean.leader.election.enable", "false"),
-            ("cleanup.policy", "delete"),
-            ("message.timestamp.type", "LogAppendTime"),
-        ];
-        let inputs = [&common[..3], &[("message.timestamp.type", timestamps), ("retention.ms", "-1")]].concat();
-        let kept = [common.as_slice(), &[("retention.ms", "-1"), ("compression.type", "lz4")]].concat();
-        let topic = |&(name, sharded): &(&'static str, bool)| {
-            let settings = match name {
-                "gate.ledger" | "gate.directory" | "gate.audit" => kept.as_slice(),
-                "orders.intents" | "orders.executions" | "market.prices" | "gate.control" => inputs.as_slice(),
-                _ => &common,
-            };
-            Topic { name, partitions: if sharded { shards } else { 1 }, replicas, settings }
+        let topic = |&(name, spread): &(&'static str, bool)| {
+            let partitions = if spread { shards } else { 1 };
+            Topic { name, partitions, replicas, settings: &OLD_DAYS }
         };
-        self.create_topics(&TOPICS.iter().map(topic).collect::<Vec<_>>());
+        self.create_topics(&INPUTS.iter().map(topic).collect::<Vec<_>>());
+        self.create_missing_topics(shards, "producer");
+    }
+
+    fn create_missing_topics(&mut self, shards: i32, timestamps: &str) {
+        let mut command = Command::new(program());
+        command.args(["topics", "create"]).env("ORDERGATE__LOG__TIMESTAMPS", timestamps);
+        for (key, value) in self.gate_settings("topics", shards) {
+            command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        let mut output = command.output().unwrap();
+        if !output.status.success() {
+            // It made them, and looked before the brokers all knew of them; the second time there is nothing to make.
+            self.wait();
+            output = command.output().unwrap();
+        }
+        assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        self.wait();
     }
 
     /// The settings of an instance on this cluster.

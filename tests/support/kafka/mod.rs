@@ -19,6 +19,9 @@ pub mod proxy;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// What the script makes, the last of it last.
+const COMPLETE: [&str; 3] = ["libs", "template", "venv/requirements.txt"];
+
 /// The folder that `scripts/kafka-home` made.
 #[derive(Clone, Debug)]
 pub struct Home(PathBuf);
@@ -27,7 +30,7 @@ impl Home {
     /// The folder, or `None` where there is none: then the test says that it is skipped and returns. Where
     /// `ORDERGATE_REQUIRE_KAFKA=1`, as in CI, that is a failure.
     pub fn find() -> Option<Self> {
-        let path = candidates().into_iter().find(|path| path.join("libs").is_dir());
+        let path = candidates().into_iter().find(|path| COMPLETE.iter().all(|part| path.join(part).exists()));
         if path.is_none() {
             let required = std::env::var("ORDERGATE_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
             assert!(!required, "no Kafka, and it is required here: run scripts/kafka-home, or set ORDERGATE_KAFKA_HOME");
