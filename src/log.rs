@@ -150,6 +150,8 @@ pub struct OutputRecord {
     pub topic: OutputTopic,
     /// Which output it is.
     pub tag: OutputTag,
+    /// The record that caused it. A decision that is published again has another one than the decision names.
+    pub source: Source,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its value.

@@ -6,6 +6,7 @@ mod daemon;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, line, opening, order, ordergate, read_some};
@@ -192,7 +193,22 @@ fn a_second_process_is_refused_and_a_restart_goes_on() {
     assert_eq!(gate.stop(), Some(0));
     let (code, out, error) = ordergate(&["verify", "--data-dir", path]);
     assert_eq!(code, Some(0), "{error}");
-    assert!(out.starts_with("ok: "), "{out}");
+    assert!(out.starts_with("ok: ") && out.contains("\noutputs ok: ") && out.contains(" 0 not yet, 0 expired, 0 repeated"), "{out}");
+    verify_finds_an_altered_and_a_missing_output(dir.path());
+}
+
+fn verify_finds_an_altered_and_a_missing_output(dir: &Path) {
+    let log = rusqlite::Connection::open(dir.join("log.sqlite")).unwrap();
+    let path = dir.to_str().unwrap();
+    assert_eq!(log.execute("UPDATE output SET payload = x'7b7d' WHERE seq = 4 AND place = 0", []), Ok(1));
+    let (code, _, error) = ordergate(&["verify", "--data-dir", path]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("output 0-4-0 has another key or value than the ledger caused"), "{error}");
+    assert_eq!(log.execute("DELETE FROM output WHERE seq = 4 AND place = 0", []), Ok(1));
+    let (code, _, error) = ordergate(&["verify", "--data-dir", path]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("output 0-4-0 is missing, and the ledger says that it was published"), "{error}");
+    assert_eq!(ordergate(&["verify", "--data-dir", path, "--ledger-only"]).0, Some(0));
 }
 
 #[test]

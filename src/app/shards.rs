@@ -247,6 +247,8 @@ impl Assignment for Shards {
                 }
             }
         }
+        // Out of the group's reach nothing is known about what is ours, not even that it is nothing.
+        state.told &= !lost;
         self.changed.notify_all();
         if lost {
             return;

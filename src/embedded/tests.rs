@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use rusqlite::Connection;
 
 use super::*;
-use crate::domain::InputTopic;
+use crate::domain::{InputTopic, Source};
 use crate::log::{LogEvent, OutputRecord, OutputTag, OutputTopic, Placed, Position, ShardLog, ShardTopic};
 
 const INTENTS: Topic = Topic::Input(InputTopic::Intents);
@@ -82,7 +82,8 @@ fn frames_and_outputs_are_acknowledged_in_order_with_their_own_offsets() {
     let log = open(&dir);
     let mut shard = log.shard_log();
     let tag = OutputTag { shard: 0, seq: 4, index: 1 };
-    let output = OutputRecord { topic: OutputTopic::Commands, tag, key: None, payload: b"x".to_vec() };
+    let source = Source { topic: InputTopic::Intents, partition: 0, offset: 3 };
+    let output = OutputRecord { topic: OutputTopic::Commands, tag, source, key: None, payload: b"x".to_vec() };
     shard.append(7, b"one".to_vec()).unwrap();
     shard.publish(8, output).unwrap();
     shard.append(9, b"two".to_vec()).unwrap();

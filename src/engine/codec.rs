@@ -52,7 +52,7 @@ pub fn encode_outputs(effects: &Effects, shard: u32, seq: u64, origin: &Origin<'
         let mut payload = Vec::with_capacity(512);
         wire::encode_output(&mut payload, output, effects, origin);
         let key = wire::key_of(output, origin).map(<[u8]>::to_vec);
-        out.push(OutputRecord { topic: wire::topic_of(output), tag: OutputTag { shard, seq, index }, key, payload });
+        out.push(OutputRecord { topic: wire::topic_of(output), tag: OutputTag { shard, seq, index }, source: origin.source, key, payload });
     }
 }
 

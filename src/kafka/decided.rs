@@ -1,6 +1,7 @@
 //! Decisions as they appear in `gate.decisions`, whoever makes them.
 //!
-//! Invariant: only what is in the topic is told. It listens while somebody waits: a decision that
+//! Invariant: only what is in the topic is told. A decision answers the intent that its header names: one that repeats an earlier
+//! decision has the earlier one's bytes, and those name the earlier intent. It listens while somebody waits: a decision that
 //! comes before its intent's place is known is kept until then. Bounded: the oldest are forgotten.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,9 +11,8 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::domain::{InputTopic, Source};
@@ -21,6 +21,7 @@ use crate::log::{Expected, LogError, OutputTopic, Topic, Verdicts};
 use super::client::Context;
 use super::cluster::Cluster;
 use super::error::log_error;
+use super::producers::{INTENT_HEADER, intent_of};
 use super::settings::Role;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -40,18 +41,6 @@ struct Shared {
     waiting: HashMap<(u32, u64), Vec<oneshot::Sender<Vec<u8>>>>,
     kept: HashMap<(u32, u64), Vec<u8>>,
     order: VecDeque<(u32, u64)>,
-}
-
-/// What is read of a decision.
-#[derive(Deserialize)]
-struct Decision {
-    source: Place,
-}
-
-#[derive(Deserialize)]
-struct Place {
-    partition: u32,
-    offset: u64,
 }
 
 impl DecisionWatch {
@@ -97,7 +86,9 @@ fn listen(cluster: &Cluster, consumer: &BaseConsumer<Context>, shared: &Weak<Mut
         match polled {
             Some(Ok(message)) => {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                shared.hear(message.payload().unwrap_or_default());
+                if let Some(place) = intent(&message) {
+                    shared.hear(place, message.payload().unwrap_or_default());
+                }
             }
             // The topic was truncated or made anew: that partition is silent until it is assigned again.
             Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => is_lost = true,
@@ -108,13 +99,16 @@ fn listen(cluster: &Cluster, consumer: &BaseConsumer<Context>, shared: &Weak<Mut
     }
 }
 
+/// The intent that a decision answers.
+fn intent(decision: &BorrowedMessage<'_>) -> Option<(u32, u64)> {
+    decision.headers()?.iter().find(|header| header.key == INTENT_HEADER)?.value.and_then(intent_of)
+}
+
 impl Shared {
-    fn hear(&mut self, payload: &[u8]) {
+    fn hear(&mut self, place: (u32, u64), payload: &[u8]) {
         if self.active == 0 {
             return;
         }
-        let Ok(decision) = serde_json::from_slice::<Decision>(payload) else { return };
-        let place = (decision.source.partition, decision.source.offset);
         for waiting in self.waiting.remove(&place).unwrap_or_default() {
             // Nobody may be waiting any more.
             let _ = waiting.send(payload.to_vec());

@@ -17,6 +17,7 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, Timestamp}
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 
+use crate::domain::Source;
 use crate::log::{LogError, LogEvent, OutputRecord, OutputTag, OutputTopic, Topic};
 use crate::telemetry;
 
@@ -28,6 +29,10 @@ use super::settings::{Role, client_config};
 
 /// The header of an output that says which it is: `SHARD-SEQ-INDEX`.
 pub(super) const TAG_HEADER: &str = "output";
+
+/// The header of a decision that says which intent it answers: `PARTITION-OFFSET`. The decision itself names the first intent of
+/// its id; one that was sent again has only this to be told by.
+pub(super) const INTENT_HEADER: &str = "intent";
 
 /// Whom a delivery report is for.
 pub(super) struct Ticket {
@@ -148,7 +153,11 @@ impl Producers {
     /// Sends an output.
     pub(super) fn publish(&self, name: &str, partition: i32, ticket: u64, output: &OutputRecord) -> Result<(), LogError> {
         let tag = tag_text(output.tag);
-        let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: TAG_HEADER, value: Some(&tag) });
+        let mut headers = OwnedHeaders::new_with_capacity(2).insert(Header { key: TAG_HEADER, value: Some(&tag) });
+        if output.topic == OutputTopic::Decisions {
+            let intent = intent_text(output.source);
+            headers = headers.insert(Header { key: INTENT_HEADER, value: Some(&intent) });
+        }
         let opaque = Box::new(Ticket { ticket, topic: Some(output.topic) });
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(name, opaque);
         record = record.partition(partition).payload(&output.payload).headers(headers);
@@ -185,6 +194,17 @@ fn tag_text(tag: OutputTag) -> String {
     format!("{}-{}-{}", tag.shard, tag.seq, tag.index)
 }
 
+/// The place of an intent as the header has it.
+fn intent_text(source: Source) -> String {
+    format!("{}-{}", source.partition, source.offset)
+}
+
+/// The partition and offset of the intent that a decision answers, if the header is one of ours.
+pub(super) fn intent_of(value: &[u8]) -> Option<(u32, u64)> {
+    let (partition, offset) = std::str::from_utf8(value).ok()?.split_once('-')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
+}
+
 /// The tag that a header tells, if it is one of ours.
 pub(super) fn tag_of(value: &[u8]) -> Option<OutputTag> {
     let mut parts = std::str::from_utf8(value).ok()?.split('-');
@@ -195,6 +215,16 @@ pub(super) fn tag_of(value: &[u8]) -> Option<OutputTag> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::InputTopic;
+
+    #[test]
+    fn the_place_of_an_intent_is_read_as_it_was_written() {
+        let source = Source { topic: InputTopic::Intents, partition: 7, offset: 911 };
+        assert_eq!(intent_of(intent_text(source).as_bytes()), Some((7, 911)));
+        for other in ["", "7", "7-1-2", "a-b", "-1"] {
+            assert_eq!(intent_of(other.as_bytes()), None, "{other}");
+        }
+    }
 
     #[test]
     fn a_tag_is_read_as_it_was_written() {

@@ -151,6 +151,17 @@ impl Cluster {
         landed.iter().enumerate().map(|(place, at)| at.unwrap_or_else(|| panic!("record {place} did not land"))).collect()
     }
 
+    /// Produces a record without a value.
+    pub fn produce_null(&self, topic: &str, partition: i32, key: Option<&[u8]>) {
+        let landed = Landed(Arc::new(Mutex::new(vec![None])));
+        let producer: ThreadedProducer<Landed> = self.client().create_with_context(landed.clone()).unwrap();
+        let mut record: BaseRecord<'_, [u8], [u8], Box<usize>> = BaseRecord::with_opaque_to(topic, Box::new(0)).partition(partition);
+        record.key = key;
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(WITHIN).unwrap();
+        assert!(landed.0.lock().unwrap()[0].is_some(), "it did not land");
+    }
+
     /// All records of a topic, by partition and offset, as a committed reader sees them.
     pub fn read(&self, topic: &str) -> Vec<Record> {
         self.read_with(topic, &[("isolation.level", "read_committed")])

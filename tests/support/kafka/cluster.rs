@@ -40,7 +40,8 @@ impl Cluster {
         Self::start(home, 3, &[])
     }
 
-    /// Brokers with further settings of `server.properties`; waits until they answer.
+    /// Brokers with further settings of `server.properties`, in which `{broker}` and `{controller}` stand for a node's ports; waits
+    /// until they answer.
     pub fn start(home: &Home, nodes: usize, settings: &[(&str, &str)]) -> Self {
         for attempt in 1.. {
             let mut cluster = Self::prepare(home, nodes, settings);
@@ -67,7 +68,9 @@ impl Cluster {
         };
         for node in 0..nodes {
             fs::create_dir(cluster.dir(node)).unwrap();
-            fs::write(cluster.dir(node).join("extra.properties"), &extra).unwrap();
+            let (broker, controller) = &cluster.ports[node];
+            let extra = extra.replace("{broker}", &broker.number.to_string()).replace("{controller}", &controller.number.to_string());
+            fs::write(cluster.dir(node).join("extra.properties"), extra).unwrap();
         }
         cluster
     }
@@ -190,6 +193,19 @@ impl Cluster {
         let metadata = producer.client().fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
         let partition = metadata.topics().first()?.partitions().iter().find(|found| found.id() == partition)?;
         usize::try_from(partition.leader() - 1).ok()
+    }
+
+    /// Whether every replica of every partition is in sync.
+    pub fn all_in_sync(&self) -> bool {
+        let producer: BaseProducer = self.client().create().unwrap();
+        let Ok(metadata) = producer.client().fetch_metadata(None, Duration::from_secs(10)) else { return false };
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.all(|partition| partition.isr().len() == partition.replicas().len())
+    }
+
+    /// The port that a node listens on for clients.
+    pub fn port(&self, node: usize) -> u16 {
+        self.ports[node].0.number
     }
 
     /// The last words of the brokers, for a failed test.

@@ -16,20 +16,19 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use tempfile::TempDir;
 
 use super::cluster::Cluster;
+pub use super::gate::program;
 
 /// How long a fleet may take until all its shards decide.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-
-/// The program: cargo's, or another build of it.
-fn program() -> String {
-    std::env::var("ORDERGATE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ordergate").to_owned())
-}
 
 /// Some instances, one data directory each.
 pub struct Fleet {
     dir: TempDir,
     settings: Vec<(String, String)>,
     instances: Vec<Option<Instance>>,
+    config: Option<PathBuf>,
+    /// A limit of the shell for what is started: `ulimit -f 100`.
+    limit: Option<String>,
 }
 
 struct Instance {
@@ -43,10 +42,30 @@ impl Fleet {
     pub fn new(cluster: &Cluster, count: usize, shards: i32, settings: &[(&str, &str)]) -> Self {
         let mut all = cluster.gate_settings("", shards);
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        Self { dir: TempDir::with_prefix("ordergate-fleet-").unwrap(), settings: all, instances: (0..count).map(|_| None).collect() }
+        let instances = (0..count).map(|_| None).collect();
+        Self { dir: TempDir::with_prefix("ordergate-fleet-").unwrap(), settings: all, instances, config: None, limit: None }
     }
 
-    fn data_dir(&self, place: usize) -> PathBuf {
+    /// A setting of the instances that are started from now on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// The configuration file of the instances that are started from now on.
+    pub fn configure(&mut self, toml: &str) {
+        let path = self.dir.path().join("config.toml");
+        std::fs::write(&path, toml).unwrap();
+        self.config = Some(path);
+    }
+
+    /// A limit of the shell that what is started from now on has: `ulimit -f 100`.
+    pub fn limit(&mut self, limit: Option<&str>) {
+        self.limit = limit.map(str::to_owned);
+    }
+
+    /// Where an instance keeps its snapshots.
+    pub fn data_dir(&self, place: usize) -> PathBuf {
         self.dir.path().join(format!("gate-{}", place + 1))
     }
 
@@ -62,15 +81,7 @@ impl Fleet {
 
     /// The same under another name.
     pub fn start_as(&mut self, place: usize, name: &str) {
-        assert!(self.instances[place].is_none(), "instance {place} runs");
-        let log = File::options().create(true).append(true).open(self.log(place)).unwrap();
-        let mut command = Command::new(program());
-        command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir(place));
-        for (key, value) in &self.settings {
-            command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
-        }
-        command.env("ORDERGATE__KAFKA__INSTANCE", name);
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut child = self.spawn(place, name);
         let line = BufReader::new(child.stdout.take().unwrap()).lines().next();
         let line = line.unwrap_or_else(|| panic!("it did not start: {}", self.words(place))).unwrap();
         let at = |name: &str| {
@@ -78,6 +89,54 @@ impl Fleet {
             rest.split([' ', '/']).next().unwrap().to_owned()
         };
         self.instances[place] = Some(Instance { http: at("http"), metrics: at("metrics"), child });
+    }
+
+    fn spawn(&self, place: usize, name: &str) -> Child {
+        assert!(self.instances[place].is_none(), "instance {place} runs");
+        let log = File::options().create(true).append(true).open(self.log(place)).unwrap();
+        let mut command = match &self.limit {
+            None => Command::new(program()),
+            Some(limit) => {
+                let mut shell = Command::new("bash");
+                shell.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]).arg(program());
+                shell
+            }
+        };
+        command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir(place));
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        for (key, value) in &self.settings {
+            command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        command.env("ORDERGATE__KAFKA__INSTANCE", name);
+        command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
+    }
+
+    /// Starts an instance and kills it so much later, whether it listens or not.
+    pub fn start_and_kill(&self, place: usize, after: Duration) {
+        let mut child = self.spawn(place, &format!("gate-{}", place + 1));
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts an instance that is to refuse, and gives its exit code and all that it logged.
+    pub fn refusal(&self, place: usize, within: Duration) -> (Option<i32>, String) {
+        let mut child = self.spawn(place, &format!("gate-{}", place + 1));
+        let begun = Instant::now();
+        let code = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status.code();
+            }
+            if begun.elapsed() > within {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("it runs on for {within:?}: {}", self.words(place));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        (code, std::fs::read_to_string(self.log(place)).unwrap())
     }
 
     /// The last lines that an instance logged.
@@ -109,6 +168,13 @@ impl Fleet {
         instance.child.wait().unwrap().code()
     }
 
+    /// The memory of an instance that is resident, in bytes.
+    pub fn resident_bytes(&self, place: usize) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.instance(place).child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal to one instance.
     pub fn signal(&self, place: usize, signal: &str) {
         let pid = self.instance(place).child.id();
@@ -127,6 +193,50 @@ impl Fleet {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(2))).build();
         let mut answer = ureq::Agent::from(config).get(format!("http://{host}{path}")).call().ok()?;
         Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
+    }
+
+    /// Posts an intent: the status and the answer; nothing when the instance does not answer.
+    pub fn post_intent(&self, place: usize, body: &str, timeout_ms: u64) -> Option<(u16, serde_json::Value)> {
+        let url = format!("http://{}/api/v1/intents?timeout_ms={timeout_ms}", self.http(place));
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build();
+        let mut answer = ureq::Agent::from(config).post(url).header("content-type", "application/json").send(body).ok()?;
+        let text = answer.body_mut().read_to_string().ok()?;
+        Some((answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))))
+    }
+
+    /// Waits until `/readyz` of an instance says this, and gives the whole of what it says.
+    pub fn wait_until_it_says(&self, place: usize, what: &str, within: Duration) -> String {
+        let begun = Instant::now();
+        loop {
+            let said = self.get(place, "/readyz");
+            if let Some((_, text)) = said.as_ref().filter(|(_, text)| text.contains(what)) {
+                return text.clone();
+            }
+            assert!(begun.elapsed() < within, "gate-{} does not say {what}: {said:?}\n{}", place + 1, self.words(place));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until an instance owns so many shards.
+    pub fn wait_until_it_owns(&self, place: usize, shards: i32, within: Duration) {
+        let begun = Instant::now();
+        while self.metric(place, "ordergate_shard_owned").is_none_or(|owned| (owned - f64::from(shards)).abs() > 0.5) {
+            assert!(begun.elapsed() < within, "gate-{} does not own {shards} shards: {}", place + 1, self.words(place));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The memory of an instance that is in use, in MiB.
+    pub fn resident_mib(&self, place: usize) -> u64 {
+        let pid = self.instance(place).child.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
+    /// The process of an instance.
+    pub fn pid(&self, place: usize) -> u32 {
+        self.instance(place).child.id()
     }
 
     /// The value of a metric, summed over its labels; nothing when the instance does not answer.
@@ -199,6 +309,11 @@ pub struct Flow {
 impl Flow {
     /// Sends the lines of an event log; `first` of them at once, and the others when those are applied.
     pub fn start(cluster: &Cluster, lines: Vec<String>, first: usize, per_second: u64) -> Self {
+        Self::stream(cluster, lines.into_iter(), first, per_second)
+    }
+
+    /// The same from lines that come as they are needed.
+    pub fn stream(cluster: &Cluster, mut lines: impl Iterator<Item = String> + Send + 'static, first: usize, per_second: u64) -> Self {
         let mut config = cluster.client();
         config.set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "1");
         let producer: ThreadedProducer<DefaultProducerContext> = config.create().unwrap();
@@ -207,20 +322,20 @@ impl Flow {
             let (stop, sent) = (stop.clone(), sent.clone());
             move || {
                 // Accounts are open and instruments defined before the first order, as at any desk.
-                lines.iter().take(first).for_each(|line| send(&producer, line));
+                lines.by_ref().take(first).for_each(|line| send(&producer, &line));
                 producer.flush(Duration::from_secs(120)).unwrap();
                 std::thread::sleep(Duration::from_secs(2));
                 sent.fetch_add(first as u64, Ordering::Relaxed);
                 let begun = Instant::now();
-                for (place, line) in lines.iter().enumerate().skip(first) {
-                    let due = Duration::from_micros((place.saturating_sub(first) as u64) * 1_000_000 / per_second.max(1));
+                for (place, line) in (0..).zip(lines) {
+                    let due = Duration::from_micros(place * 1_000_000 / per_second.max(1));
                     while begun.elapsed() < due && !stop.load(Ordering::Relaxed) {
                         std::thread::sleep((due - begun.elapsed().min(due)).min(Duration::from_millis(20)));
                     }
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    send(&producer, line);
+                    send(&producer, &line);
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 producer.flush(Duration::from_secs(120)).unwrap();
@@ -269,6 +384,15 @@ pub fn lines_of(path: &Path) -> Vec<String> {
         text = String::from_utf8(bytes).unwrap();
     }
     text.lines().map(str::to_owned).collect()
+}
+
+/// Order flow of the program's own generator, as it makes it.
+pub fn generating(seed: u64, accounts: u32, events: u64) -> impl Iterator<Item = String> + Send {
+    let numbers = [seed.to_string(), accounts.to_string(), events.to_string()];
+    let args = ["generate", "--seed", &numbers[0], "--accounts", &numbers[1], "--symbols", "4", "--events", &numbers[2]];
+    // It ends when nobody reads any more.
+    let mut child = Command::new(program()).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
 }
 
 /// Order flow of the program's own generator.

@@ -9,12 +9,15 @@
 mod auditor;
 pub mod client;
 pub mod cluster;
+pub mod desk;
 pub mod fleet;
 mod gate;
 mod java;
-mod ports;
+pub mod ports;
+pub mod proxy;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the script makes, the last of it last.
 const COMPLETE: [&str; 3] = ["libs", "template", "venv/requirements.txt"];
@@ -49,6 +52,12 @@ fn candidates() -> Vec<PathBuf> {
     }
     let targets = [std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from), Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("target"))];
     targets.into_iter().flatten().map(|target| target.join("kafka-home")).collect()
+}
+
+/// One test of a binary at a time: two cores have no room for several brokers at once.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file of `tests/kafka`.

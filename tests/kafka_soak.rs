@@ -1,0 +1,110 @@
+//! A bounded soak: a steady flow through eight shards on three instances, with a rolling restart of the gates and of the broker
+//! again and again. Memory stays flat, decisions come in time outside the restarts, and the auditor finds nothing.
+//!
+//! `SOAK_SECONDS=900 RATE=2500 cargo test --release --test kafka_soak -- --nocapture`; without the variable, nothing runs.
+
+#[path = "support/kafka/mod.rs"]
+mod kafka;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use kafka::Home;
+use kafka::client::NewRecord;
+use kafka::cluster::Cluster;
+use kafka::fleet::{Fleet, Flow, generating};
+
+const SHARDS: i32 = 8;
+const INSTANCES: usize = 3;
+/// How often everything is restarted.
+const RESTART_EVERY: Duration = Duration::from_secs(120);
+
+#[test]
+fn memory_stays_flat_and_decisions_come_in_time() {
+    let Some(seconds) = std::env::var("SOAK_SECONDS").ok().map(|text| text.parse().expect("a number")) else {
+        eprintln!("SKIPPED: SOAK_SECONDS=900 soaks for a quarter of an hour");
+        return;
+    };
+    let Some(home) = Home::find() else { return };
+    let rate: u64 = std::env::var("RATE").map_or(1_000, |text| text.parse().expect("a number"));
+    let mut cluster = Cluster::start(&home, 1, &[("group.min.session.timeout.ms", "1000")]);
+    cluster.create_gate_topics(SHARDS);
+    let mut fleet = Fleet::new(&cluster, INSTANCES, SHARDS, &[("kafka.standby", "1"), ("snapshot.every_seconds", "20")]);
+    for place in 0..INSTANCES {
+        fleet.start(place);
+    }
+    fleet.wait_until_all_decide(SHARDS);
+    let lines = generating(11, 200, (seconds + 60) * rate);
+    let flow = Flow::stream(&cluster, lines, 1_000, rate);
+    std::thread::sleep(Duration::from_secs(3));
+    // Ids are forgotten soon, so that what is remembered does not grow with the length of the run.
+    let settings = br#"{"event":"gate_settings_set","id_memory_ms":20000}"#;
+    cluster.produce("gate.control", &[NewRecord { key: Some(b"gate"), value: settings, ..NewRecord::default() }]);
+
+    let begun = Instant::now();
+    let (mut resident, mut restarts) = (Vec::new(), Vec::new());
+    let mut next = RESTART_EVERY / 2;
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        assert!(!flow.has_ended(), "the flow ended early");
+        std::thread::sleep(Duration::from_secs(5));
+        resident.push((begun.elapsed().as_secs(), (0..INSTANCES).map(|place| fleet.resident_bytes(place) >> 20).collect::<Vec<_>>()));
+        if begun.elapsed() > next {
+            next += RESTART_EVERY;
+            let from = now_ms();
+            for place in 0..INSTANCES {
+                assert_eq!(fleet.stop(place), Some(0), "{}", fleet.words(place));
+                fleet.start(place);
+                fleet.wait_until_all_decide(SHARDS);
+            }
+            cluster.stop(0);
+            cluster.start_node(0);
+            cluster.wait();
+            fleet.wait_until_all_decide(SHARDS);
+            // What waited meanwhile is decided late, and counts as part of the restart.
+            std::thread::sleep(Duration::from_secs(5));
+            restarts.push((from, now_ms()));
+        }
+    }
+    let sent = flow.finish(true);
+    fleet.wait_until_all_decide(SHARDS);
+    std::thread::sleep(Duration::from_secs(5));
+    fleet.stop_all();
+    report(&cluster, sent, &resident, &restarts);
+    cluster.audit_clean(&["--drained", "--timeout", "1500"]);
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// From an intent's append to its decision's, both as the broker stamped them.
+fn report(cluster: &Cluster, sent: u64, resident: &[(u64, Vec<u64>)], restarts: &[(i64, i64)]) {
+    let intents: HashMap<(i32, i64), i64> =
+        cluster.read("orders.intents").into_iter().map(|record| ((record.partition, record.offset), record.ts_ms)).collect();
+    let (mut outside, mut during) = (Vec::new(), Vec::new());
+    for record in cluster.read("gate.decisions") {
+        let decision: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+        let source = &decision["source"];
+        let place = (i32::try_from(source["partition"].as_i64().unwrap()).unwrap(), source["offset"].as_i64().unwrap());
+        let came = intents[&place];
+        let is_during = restarts.iter().any(|(from, to)| came >= *from && came <= *to);
+        if is_during {
+            during.push(record.ts_ms - came)
+        } else {
+            outside.push(record.ts_ms - came)
+        };
+    }
+    println!("{sent} records sent; resident MiB by second: {resident:?}");
+    for (name, times) in [("outside restarts", &mut outside), ("during restarts", &mut during)] {
+        times.sort_unstable();
+        let at = |of_thousand: usize| times.get((times.len() * of_thousand / 1000).min(times.len().saturating_sub(1))).copied();
+        println!("{name}: {} decisions, ms p50 {:?} p99 {:?} p99.9 {:?} max {:?}", times.len(), at(500), at(990), at(999), at(1000));
+    }
+    let (early, late) = (peak(&resident[resident.len() / 3..resident.len() / 2]), peak(&resident[resident.len() * 5 / 6..]));
+    println!("resident MiB, the highest of an instance: {early} in the first half, {late} at the end");
+    assert!(late <= early + early / 4 + 32, "memory grows: {early} MiB, then {late} MiB");
+}
+
+fn peak(samples: &[(u64, Vec<u64>)]) -> u64 {
+    samples.iter().flat_map(|(_, each)| each.iter().copied()).max().unwrap_or_default()
+}
