@@ -247,20 +247,19 @@ fn judge(window: &[Read]) -> Result<Judged, EndError> {
     if judged.last.is_none() { Err(broken()) } else { Ok(judged) }
 }
 
-/// Where to begin to judge, and what was before: the beginning of the ledger, or else the first frame of the newest term
-/// that has one; with claims alone, the first of the highest term.
+/// Where to begin to judge, and what was before: the beginning of the ledger; or else the first frame of the newest term that
+/// has one, unless a claim of a still higher term comes before it.
 fn start(window: &[Read]) -> Option<(usize, Sequence)> {
     let (first, _) = window.first()?;
     if first.offset == 0 {
         return Some((0, Sequence::default()));
     }
     let newest = window.iter().filter_map(|(_, entry)| frame_of(entry)).map(|frame| frame.term).max();
-    let begins = |entry: &Entry| match (entry, newest) {
-        (Entry::Frame(frame), Some(newest)) => frame.term == newest,
-        (Entry::Claim(claim), None) => window.iter().all(|(_, other)| term_of(other) <= claim.term),
-        (Entry::Frame(_), None) | (Entry::Claim(_), Some(_)) => false,
+    let begins = |(_, entry): &Read| match entry {
+        Entry::Frame(frame) => Some(frame.term) == newest,
+        Entry::Claim(claim) => newest.is_none_or(|newest| claim.term > newest),
     };
-    let place = window.iter().position(|(_, entry)| begins(entry))?;
+    let place = window.iter().position(begins)?;
     let (record, entry) = window.get(place)?;
     let (term, n, head) = match entry {
         Entry::Frame(frame) => (frame.term, frame.n, frame.prev_hash),
