@@ -458,6 +458,12 @@ pub enum LogError {
         /// The limit.
         limit: usize,
     },
+    /// It knows us, and does not let us, or does not know us.
+    #[error("the log refuses us: {detail}")]
+    Denied {
+        /// What it said.
+        detail: String,
+    },
     /// The log is shut down, or stopped after an error.
     #[error("the log is closed")]
     Closed,
@@ -484,6 +490,7 @@ impl LogError {
             Self::NoSuchPartition { .. } => "LOG_NO_SUCH_PARTITION",
             Self::TooLarge { .. } => "LOG_TOO_LARGE",
             Self::Overloaded { .. } => "LOG_OVERLOADED",
+            Self::Denied { .. } => "LOG_DENIED",
             Self::Closed => "LOG_CLOSED",
             Self::Io { .. } => "LOG_IO",
         }
@@ -503,6 +510,7 @@ impl LogError {
             Self::NoSuchPartition { .. } => "create the topic with the configured number of partitions",
             Self::TooLarge { .. } => "send a smaller record",
             Self::Overloaded { .. } => "send again later",
+            Self::Denied { .. } => "look at kafka.properties, kafka.secret_files, the certificates, and the broker's users and ACLs",
             Self::Closed => "look at the error before this one, then restart",
             Self::Io { .. } => "look at the operating system's log; nothing acknowledged is lost",
         }

@@ -204,7 +204,9 @@ fn an_input_topic_deleted_and_made_anew_under_a_running_gate_is_refused() {
     let before = frames(&cluster);
     make_anew(&mut cluster, "orders.intents", 1);
     let unheard = desk.send(&cluster, 0..1, "another", 30);
-    let said = fleet.wait_until_it_says(0, "INPUT_DIFFERS", Duration::from_secs(90));
+    // What it meets first, an end before its place or another record there, is chance.
+    let said = fleet.wait_until_it_says(0, "restore it", SOON);
+    assert!(said.contains("INPUT_DIFFERS") || said.contains("LOG_OUT_OF_RANGE"), "{said}");
     println!("{said}");
     let decided = cluster.decisions();
     assert!(unheard.iter().all(|id| !decided.contains_key(id)), "something of the new topic was decided");
@@ -271,7 +273,17 @@ fn records_larger_than_the_limits_and_poison_stop_nothing() {
         cluster.produce_null(topic, 0, Some(key));
         cluster.produce_null(topic, 0, None);
     }
-    let sent = desk.send(&cluster, 0..1, "after", 5);
+    // An execution that nobody can read may have been a fill: its account is halted until an operator has looked.
+    let sent = desk.send(&cluster, 0..1, "halted", 3);
+    let decided = cluster.wait_for_decisions(&sent, SOON);
+    assert!(sent.iter().all(|id| decided[id]["reasons"][0]["code"] == "HALTED"), "{decided:?}");
+    // One without a key may have been anybody's, so the whole shard is.
+    for scope in [format!(r#"{{"account":"{}"}}"#, desk.account(0)), "{}".to_owned()] {
+        let active = format!(r#"{{"event":"trading_state_set","scope":{scope},"state":"active","actor":"op","reason":"looked"}}"#);
+        desk.control(&cluster, "gate", &active);
+    }
+    desk.wait_for_control(&cluster);
+    let sent = desk.send(&cluster, 0..1, "after", 3);
     let decided = cluster.wait_for_decisions(&sent, SOON);
     assert!(sent.iter().all(|id| decided[id]["verdict"] == "allow"), "{decided:?}");
     let dead = cluster.read("gate.dead-letter");

@@ -66,6 +66,7 @@ pub fn log_problem(error: &LogError) -> Problem {
         | LogError::Full { .. }
         | LogError::ReadOnly { .. }
         | LogError::NewerVersion { .. }
+        | LogError::Denied { .. }
         | LogError::Closed
         | LogError::Io { .. } => ApiCode::LogUnavailable,
     };

@@ -97,6 +97,7 @@ impl From<LogError> for Failure {
             | LogError::NoSuchPartition { .. }
             | LogError::TooLarge { .. }
             | LogError::Overloaded { .. }
+            | LogError::Denied { .. }
             | LogError::Closed
             | LogError::Io { .. } => Exit::Log,
         };

@@ -134,7 +134,7 @@ impl Trouble {
         match self {
             Self::Log(error) | Self::Fold(FoldError::Log(error)) => match error {
                 LogError::Busy { .. } | LogError::Full { .. } | LogError::ReadOnly { .. } | LogError::Overloaded { .. } => true,
-                LogError::Closed | LogError::Io { .. } => true,
+                LogError::Closed | LogError::Io { .. } | LogError::Denied { .. } => true,
                 LogError::Locked { .. } | LogError::Corrupt { .. } | LogError::NewerVersion { .. } => false,
                 LogError::OutOfRange { .. } | LogError::NoSuchPartition { .. } | LogError::TooLarge { .. } => false,
             },

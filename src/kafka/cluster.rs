@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{Producer, ThreadedProducer};
 
 use crate::domain::InputTopic;
 use crate::log::{Extent, LogError, Topic};
@@ -18,6 +18,9 @@ use super::error::{KafkaFailure, log_error, not_created};
 use super::producers::Told;
 use super::settings::{Role, client_config};
 
+/// How long a new consumer is served, so that it asks for its token.
+const TOKEN_WAIT: Duration = Duration::from_millis(20);
+
 /// A cluster as the gate uses it. Copies share one connection.
 #[derive(Clone)]
 pub struct Cluster {
@@ -26,7 +29,8 @@ pub struct Cluster {
 
 struct Inner {
     options: KafkaOptions,
-    admin: BaseProducer<Told>,
+    /// Served by a thread of its own: errors and tokens wait for that.
+    admin: ThreadedProducer<Told>,
 }
 
 impl Cluster {
@@ -63,16 +67,23 @@ impl Cluster {
     /// # Errors
     /// None answers, or the settings are refused.
     pub fn ids(&self) -> Result<Vec<(String, String)>, LogError> {
-        let mut ids = Vec::new();
+        let (mut ids, mut denial) = (Vec::new(), None);
         for broker in self.options().brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty()) {
             let alone = KafkaOptions { brokers: broker.to_owned(), ..self.options().clone() };
             let asked = Self::new(alone)?;
             match asked.inner.admin.client().fetch_cluster_id(asked.patience()) {
                 Some(id) => ids.push((broker.to_owned(), id)),
-                None => tracing::warn!(broker, "the broker does not answer"),
+                None => {
+                    tracing::warn!(broker, "the broker does not answer");
+                    denial = asked.inner.admin.client().context().denial().or(denial);
+                }
             }
         }
-        if ids.is_empty() { Err(LogError::Busy { detail: format!("no broker of {} answers", self.options().brokers) }) } else { Ok(ids) }
+        match denial {
+            Some(detail) if ids.is_empty() => Err(LogError::Denied { detail }),
+            None if ids.is_empty() => Err(LogError::Busy { detail: format!("no broker of {} answers", self.options().brokers) }),
+            Some(_) | None => Ok(ids),
+        }
     }
 
     /// The number of partitions of a topic; 0 where there is no such topic.
@@ -123,6 +134,10 @@ impl Cluster {
     pub(super) fn consumer(&self, role: Role, context: Context, topics: &[Topic]) -> Result<BaseConsumer<Context>, KafkaFailure> {
         let made: BaseConsumer<Context> =
             client_config(self.options(), role)?.create_with_context(context).map_err(|error| not_created(&error))?;
+        if self.options().uses_tokens() {
+            // Its first token is asked for here; without one it knows nobody.
+            drop(made.poll(TOKEN_WAIT));
+        }
         for topic in topics {
             if let Err(error) = made.fetch_metadata(Some(self.name(*topic)), self.patience()) {
                 tracing::debug!(%error, %topic, "a new consumer does not know the topic yet");
@@ -138,7 +153,7 @@ impl Cluster {
     }
 
     /// The client that only asks.
-    pub(super) fn admin(&self) -> &BaseProducer<Told> {
+    pub(super) fn admin(&self) -> &ThreadedProducer<Told> {
         &self.inner.admin
     }
 

@@ -47,9 +47,25 @@ pub(super) fn log_error(error: &KafkaError, doing: &str) -> LogError {
     let detail = format!("{doing}: {error}");
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::QueueFull) => LogError::Overloaded { waiting: 100_000, limit: 100_000 },
+        Some(code) if denies(code) => LogError::Denied { detail },
         Some(code) if passes(code) => LogError::Busy { detail },
         Some(_) | None => LogError::Io { detail },
     }
+}
+
+/// Whether the broker does not know us, or does not let us.
+pub(super) fn denies(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::Authentication
+            | C::SaslAuthenticationFailed
+            | C::SSL
+            | C::TopicAuthorizationFailed
+            | C::GroupAuthorizationFailed
+            | C::ClusterAuthorizationFailed
+            | C::TransactionalIdAuthorizationFailed
+    )
 }
 
 /// Whether waiting may help.

@@ -70,6 +70,15 @@ pub struct KafkaOptions {
     pub token_file: Option<PathBuf>,
 }
 
+impl KafkaOptions {
+    /// Whether it shows a token (SASL OAUTHBEARER).
+    #[must_use]
+    pub fn uses_tokens(&self) -> bool {
+        let names = ["sasl.mechanism", "sasl.mechanisms"];
+        names.iter().filter_map(|name| self.properties.get(*name)).any(|mechanism| mechanism.eq_ignore_ascii_case("OAUTHBEARER"))
+    }
+}
+
 impl Default for KafkaOptions {
     fn default() -> Self {
         Self {

@@ -5,7 +5,7 @@
 //! have landed, and only the ledger can tell.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ use crate::telemetry;
 
 use super::client::{self, Listener};
 use super::cluster::{Cluster, offset};
-use super::error::{KafkaFailure, log_error, not_created};
+use super::error::{KafkaFailure, denies, log_error, not_created};
 use super::inbox::Inbox;
 use super::settings::{Role, client_config};
 
@@ -46,12 +46,23 @@ pub(super) struct Ticket {
 pub(super) struct Told {
     token_file: Option<PathBuf>,
     inbox: Option<(Arc<Inbox>, u64)>,
+    /// What the broker said when it refused us, the last time.
+    denial: Mutex<Option<String>>,
 }
 
 impl Told {
     /// For a producer that sends nothing.
     pub(super) const fn nobody(token_file: Option<PathBuf>) -> Self {
-        Self { token_file, inbox: None }
+        Self { token_file, inbox: None, denial: Mutex::new(None) }
+    }
+
+    fn denied(&self, what: &str) {
+        *self.denial.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
+    }
+
+    /// What the broker said when it refused us, if it did.
+    pub(super) fn denial(&self) -> Option<String> {
+        self.denial.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -60,10 +71,17 @@ impl ClientContext for Told {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         client::log(level, facility, message);
+        // A broker that is shown no certificate it trusts hangs up, and says nothing more.
+        if facility == "SSL" {
+            self.denied(message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         client::report(&error, reason);
+        if error.rdkafka_error_code().is_some_and(denies) {
+            self.denied(reason);
+        }
         if client::is_fatal(&error)
             && let Some((inbox, _)) = &self.inbox
         {
@@ -115,7 +133,7 @@ impl Producers {
     /// New ones; they get ready in the background, so that their first record does not wait for that.
     pub(super) fn new(cluster: &Cluster, inbox: &Arc<Inbox>, session: u64) -> Result<Self, KafkaFailure> {
         let make = |role| -> Result<Arc<ThreadedProducer<Told>>, KafkaFailure> {
-            let told = Told { token_file: cluster.options().token_file.clone(), inbox: Some((Arc::clone(inbox), session)) };
+            let told = Told { token_file: cluster.options().token_file.clone(), inbox: Some((Arc::clone(inbox), session)), denial: Mutex::default() };
             let producer = client_config(cluster.options(), role)?.create_with_context(told);
             Ok(Arc::new(producer.map_err(|error| not_created(&error))?))
         };

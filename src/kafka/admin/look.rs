@@ -46,6 +46,9 @@ pub enum Unseen {
     /// We may not.
     #[error("the cluster does not let us: the right DESCRIBE_CONFIGS (and DESCRIBE) on the topic is missing")]
     Forbidden,
+    /// The client library's admin client takes no token (SASL OAUTHBEARER).
+    #[error("they cannot be asked for with a token: the admin client of this library takes none")]
+    NoToken,
     /// It failed otherwise.
     #[error("{code}")]
     Failed {
@@ -110,6 +113,9 @@ impl Admin {
     }
 
     fn settings(&self) -> Result<BTreeMap<Topic, Told>, LogError> {
+        if self.cluster.options().uses_tokens() {
+            return Ok(Topic::ALL.into_iter().map(|topic| (topic, Err(Unseen::NoToken))).collect());
+        }
         let wanted: Vec<_> = Topic::ALL.iter().map(|topic| ResourceSpecifier::Topic(self.cluster.name(*topic))).collect();
         let answer = self.waits.block_on(self.client.describe_configs(&wanted, &self.options()));
         let answer = answer.map_err(|error| log_error(&error, "asking for the topics' settings"))?;

@@ -47,6 +47,26 @@ impl Desk {
         cluster.produce("gate.control", &[record]);
     }
 
+    /// Waits until the ledgers hold all of the control topic.
+    pub fn wait_for_control(&self, cluster: &Cluster) {
+        let end = cluster.read("gate.control").last().map_or(0, |record| record.offset + 1);
+        let (begun, shards) = (Instant::now(), self.accounts.len());
+        loop {
+            let ledger = cluster.ledger();
+            let mut applied = BTreeMap::new();
+            for entry in &ledger {
+                let Entry::Frame(frame) = &entry.entry else { continue };
+                let mark = frame.input_marks.iter().find(|mark| mark.topic == ordergate::domain::InputTopic::Control);
+                applied.insert(entry.partition, mark.map_or(0, |mark| mark.next));
+            }
+            if applied.len() == shards && applied.values().all(|next| i64::try_from(*next).unwrap() >= end) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "applied {applied:?} of {end} control records");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Sends a price of today.
     pub fn price(&self, cluster: &Cluster) {
         let value = br#"{"event":"trade","symbol":"AAPL","price":"100"}"#;
