@@ -58,7 +58,7 @@ impl Ground {
     fn prepare(home: &Home) -> Self {
         let mut cluster = Cluster::single(home);
         // A generated day is long past, and what its producers' times say is old would be deleted: these topics keep everything.
-        cluster.create_gate_topics_timed(SHARDS.try_into().unwrap(), "CreateTime");
+        cluster.create_gate_topics_for_old_days(SHARDS.try_into().unwrap());
         let brokers = cluster.brokers();
         let config = tempfile::NamedTempFile::new().unwrap();
         let text = format!(

@@ -204,12 +204,14 @@ fn digest_of(topic: OutputTopic, key: Option<&[u8]>, payload: &[u8]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{InputTopic, Source};
 
     const TOPIC: OutputTopic = OutputTopic::Decisions;
 
     fn output(seq: u64) -> OutputRecord {
         let tag = OutputTag { shard: 1, seq, index: 0 };
-        OutputRecord { topic: TOPIC, tag, key: Some(b"A".to_vec()), payload: format!("{{{seq}}}").into_bytes() }
+        let source = Source { topic: InputTopic::Intents, partition: 1, offset: seq };
+        OutputRecord { topic: TOPIC, tag, source, key: Some(b"A".to_vec()), payload: format!("{{{seq}}}").into_bytes() }
     }
 
     fn stored(offset: u64, output: OutputRecord) -> StoredRecord {
