@@ -47,7 +47,9 @@ fn aborted_transactions_of_a_java_producer_stay_unseen_and_leave_no_lag() {
     // The last thing in the topic is the mark of a transaction, which nobody applies.
     let begun = Instant::now();
     while fleet.metric(0, "ordergate_source_lag_records") != Some(0.0) {
-        assert!(begun.elapsed() < Duration::from_secs(10), "lag: {:?}", fleet.metric(0, "ordergate_source_lag_records"));
+        let lag =
+            |text: String| text.lines().filter(|line| line.starts_with("ordergate_source_lag_records")).collect::<Vec<_>>().join("; ");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", fleet.get(0, "/metrics").map(|(_, text)| lag(text)));
         std::thread::sleep(Duration::from_millis(100));
     }
     fleet.wait_until_all_decide(1);
@@ -76,6 +78,7 @@ fn two_shards_that_decided(home: &Home) -> (Cluster, Desk, Fleet) {
 
 /// Shard 1 refuses with one of these codes and decides nothing of what comes; shard 0 goes on.
 fn expect_only_shard_1_to_refuse(cluster: &Cluster, desk: &Desk, fleet: &Fleet, code: &str) {
+    fleet.wait_until_it_owns(0, 1, SOON);
     let said = fleet.wait_until_it_says(0, code, SOON);
     assert!(said.contains("shard 1") && !said.contains("shard 0"), "{said}");
     assert_eq!(fleet.get(0, "/readyz").map(|(status, _)| status), Some(503));
@@ -101,7 +104,7 @@ fn records_that_retention_removed_before_they_were_applied_stop_their_shard_alon
     let end = cluster.read("orders.intents").iter().filter(|record| record.partition == 1).map(|record| record.offset + 1).max().unwrap();
     cluster.delete_records_before("orders.intents", 1, end);
     fleet.start(0);
-    expect_only_shard_1_to_refuse(&cluster, &desk, &fleet, "INPUT_DIFFERS");
+    expect_only_shard_1_to_refuse(&cluster, &desk, &fleet, "LOG_OUT_OF_RANGE");
     assert!(lost.iter().all(|id| !cluster.decisions().contains_key(id)));
     fleet.stop_all();
     // The auditor holds the ledger against what the inputs still keep, and does not know what is gone.
@@ -120,7 +123,7 @@ fn records_that_retention_removes_while_a_shard_is_behind_stop_it_alone() {
     desk.send(&cluster, 1..2, "kept", 5);
     cluster.delete_records_before("orders.intents", 1, end);
     fleet.signal(0, "CONT");
-    expect_only_shard_1_to_refuse(&cluster, &desk, &fleet, "OUT_OF_RANGE");
+    expect_only_shard_1_to_refuse(&cluster, &desk, &fleet, "LOG_OUT_OF_RANGE");
     fleet.stop_all();
     cluster.audit_clean(&[]);
 }

@@ -165,6 +165,10 @@ pub fn check_inputs<L: ShardLog>(log: &mut L, marks: &[InputMark]) -> Result<(),
             Err(LogError::OutOfRange { first, next, .. }) if first <= mark.next && mark.next <= next => {
                 tracing::warn!(topic = %Topic::Input(topic), partition, offset, "the record applied last is no longer kept, and cannot be compared");
             }
+            // Retention was too short: what is still to be read is not all there.
+            Err(LogError::OutOfRange { first, next, .. }) if first > mark.next => {
+                return Err(LogError::OutOfRange { topic: Topic::Input(topic), partition, asked: mark.next, first, next }.into());
+            }
             Err(LogError::OutOfRange { .. }) => return Err(differs),
             Err(error) => return Err(error.into()),
         }
