@@ -33,6 +33,9 @@ fn main() {
     if let Some(place) = arguments.iter().position(|argument| argument == "--echo") {
         return echo(&arguments[place + 1]);
     }
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return println!("latency through Kafka is measured by: cargo bench --bench kafka_latency");
+    }
     let Some(home) = Home::find() else { return };
     let mut cluster = Cluster::single(&home);
     cluster.create_gate_topics(1);

@@ -38,6 +38,9 @@ const TICK: Duration = Duration::from_millis(10);
 const PRODUCED_AT_ONCE: usize = 20_000;
 
 fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return println!("replay from Kafka is measured by: cargo bench --bench kafka_replay");
+    }
     let Some(home) = Home::find() else { return };
     let (wanted, rounds) = (number("RECORDS", 300_000), number("ROUNDS", 7));
     let folder = tempfile::tempdir().expect("a folder");

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const SHARDS: i32 = 2;
 const SESSION_MS: &str = "1500";
 
-fn settings<'a>(owned: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn settings(owned: &[(String, String)]) -> Vec<(&str, &str)> {
     let mut settings: Vec<_> = owned.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     settings.push(("kafka.session_timeout_ms", SESSION_MS));
     settings

@@ -65,14 +65,12 @@ fn a_lone_broker_that_is_killed_and_restarted_loses_no_decision() {
     fleet.start(1);
     fleet.wait_until_all_decide(SHARDS);
     let flow = Flow::start(&cluster, lines(&desk, SHARDS, 100_000), 0, 200);
-    for _ in 0..2 {
-        std::thread::sleep(Duration::from_secs(3));
-        cluster.restart(0);
-        let back = Instant::now();
-        let sent = desk.send(&cluster, 0..SHARDS, &format!("back{}", flow.sent()), 1);
-        cluster.wait_for_decisions(&sent, Duration::from_secs(15));
-        println!("decided {:?} after the broker came back", back.elapsed());
-    }
+    std::thread::sleep(Duration::from_secs(2));
+    cluster.restart(0);
+    let back = Instant::now();
+    let sent = desk.send(&cluster, 0..SHARDS, "back", 1);
+    cluster.wait_for_decisions(&sent, Duration::from_secs(15));
+    println!("decided {:?} after the broker came back", back.elapsed());
     let sent = flow.finish(true);
     cluster.wait_for_decisions(&flow_ids(sent), SOON);
     fleet.wait_until_all_decide(SHARDS);
@@ -108,9 +106,11 @@ fn three_brokers_killed_in_turn_hold_no_decision_up_for_long() {
         let produced = killed.elapsed();
         cluster.wait_for_decisions(&sent, Duration::from_secs(20));
         println!("node {node} killed: the orders were in after {produced:?}, decided after {:?}", killed.elapsed());
-        cluster.start_node(node);
-        cluster.wait();
-        wait_until_in_sync(&cluster);
+        if node != (coordinator + 2) % 3 {
+            cluster.start_node(node);
+            cluster.wait();
+            wait_until_in_sync(&cluster);
+        }
     }
     let sent = flow.finish(true);
     cluster.wait_for_decisions(&flow_ids(sent), SOON);
@@ -144,10 +144,10 @@ fn an_acknowledgement_lost_after_the_append_decides_nothing_twice() {
     fleet.start(0);
     fleet.wait_until_all_decide(1);
     let mut sent = BTreeSet::new();
-    for round in 0..10 {
+    for round in 0..5 {
         sent.append(&mut desk.send(&cluster, 0..1, &format!("calm{round}"), 3));
         // Whose answers these are is chance: the test's own producer, the ledger's, the outputs'. So there are many rounds.
-        proxy.lose_answers(1 + round % 4);
+        proxy.lose_answers(2 + round);
         sent.append(&mut desk.send(&cluster, 0..1, &format!("cut{round}"), 20));
         cluster.wait_for_decisions(&sent, SOON);
     }
@@ -159,11 +159,12 @@ fn an_acknowledgement_lost_after_the_append_decides_nothing_twice() {
     cluster.audit_clean(&["--drained"]);
 }
 
-/// The broker stands still, and stands still again and again, and then for long: what waits meanwhile waits in the broker.
+/// `STANDSTILL_S=60` makes it a minute. The broker stands still, and stands still again and again, and then for long: what waits meanwhile waits in the broker.
 #[test]
 fn a_broker_that_stands_still_costs_time_and_no_memory_and_late_orders_expire() {
     let Some(home) = Home::find() else { return };
     let _turn = kafka::turn();
+    let standstill_s = std::env::var("STANDSTILL_S").map_or(8, |text| text.parse().unwrap());
     let mut cluster = Cluster::single(&home);
     cluster.create_gate_topics(1);
     let desk = Desk::open(&cluster, 1);
@@ -186,11 +187,11 @@ fn a_broker_that_stands_still_costs_time_and_no_memory_and_late_orders_expire() 
 
     // A backlog in the broker, and orders on their way while it does not move.
     let before = fleet.resident_mib(0);
-    let flow = Flow::start(&cluster, stale_lines(&desk, 200_000), 0, 1_000);
+    let flow = Flow::start(&cluster, stale_lines(&desk, 200_000), 0, 400);
     std::thread::sleep(Duration::from_secs(3));
     cluster.freeze(0);
     let said = fleet.wait_until_it_says(0, "COMMIT_STALLED", Duration::from_secs(20));
-    std::thread::sleep(Duration::from_secs(20));
+    std::thread::sleep(Duration::from_secs(standstill_s));
     let during = fleet.resident_mib(0);
     assert_eq!(fleet.get(0, "/readyz").map(|(status, _)| status), Some(503), "{said}");
     let answer = fleet.post_intent(0, &desk.order(0, "waits-1"), 1_000).expect("an answer");

@@ -152,14 +152,14 @@ fn make_anew(cluster: &mut Cluster, name: &str, partitions: i32) {
 fn topics_deleted_and_made_anew_while_the_gates_are_down_are_noticed_at_start() {
     let Some(home) = Home::find() else { return };
     let _turn = kafka::turn();
-    // The last case takes what all others need away, so it comes last.
+    let mut cluster = Cluster::single(&home);
     for (topic, partitions, code) in [
         ("orders.intents", 1, "INPUT_DIFFERS"),
         ("gate.control", 1, "INPUT_DIFFERS"),
         ("gate.decisions", 1, "OUTPUT_LOST"),
         ("gate.ledger", 1, "OUTPUT_AHEAD_OF_LEDGER"),
     ] {
-        let mut cluster = Cluster::single(&home);
+        cluster.delete_all_topics();
         cluster.create_gate_topics(1);
         let desk = Desk::open(&cluster, 1);
         let mut fleet = Fleet::new(&cluster, 1, 1, &[]);

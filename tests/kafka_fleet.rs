@@ -213,9 +213,14 @@ fn marks_of(record: &Record) -> Option<Vec<frame::InputMark>> {
     }
 }
 
+/// An output's topic and tag.
+type Named = (String, String);
+/// Its key and value.
+type Content = (Option<Vec<u8>>, Vec<u8>);
+
 /// Folds every ledger offline and holds every output in the topics against it, byte for byte.
 fn compare_with_offline_fold(cluster: &Cluster) -> usize {
-    let mut expected: BTreeMap<(String, String), (Option<Vec<u8>>, Vec<u8>)> = BTreeMap::new();
+    let mut expected: BTreeMap<Named, Content> = BTreeMap::new();
     for (shard, entries) in entries(cluster) {
         let mut replica = Replica::new(u32::try_from(shard).unwrap());
         for entry in &entries {

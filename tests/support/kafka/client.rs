@@ -120,6 +120,21 @@ impl Cluster {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
+    /// Deletes every topic but the brokers' own, and waits until they are gone.
+    pub fn delete_all_topics(&self) {
+        let ours = || -> Vec<String> {
+            let producer: ThreadedProducer<Landed> = self.client().create_with_context(Landed::default()).unwrap();
+            let metadata = producer.client().fetch_metadata(None, WITHIN).unwrap();
+            metadata.topics().iter().map(|topic| topic.name().to_owned()).filter(|name| !name.starts_with("__")).collect()
+        };
+        ours().iter().for_each(|name| self.delete_topic(name));
+        let begun = Instant::now();
+        while !ours().is_empty() {
+            assert!(begun.elapsed() < WITHIN, "{:?} are still there", ours());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Deletes the records of a partition before an offset, as retention does.
     pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut offsets = TopicPartitionList::new();

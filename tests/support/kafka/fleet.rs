@@ -390,9 +390,31 @@ pub fn lines_of(path: &Path) -> Vec<String> {
 pub fn generating(seed: u64, accounts: u32, events: u64) -> impl Iterator<Item = String> + Send {
     let numbers = [seed.to_string(), accounts.to_string(), events.to_string()];
     let args = ["generate", "--seed", &numbers[0], "--accounts", &numbers[1], "--symbols", "4", "--events", &numbers[2]];
-    // It ends when nobody reads any more.
-    let mut child = Command::new(program()).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
+    let child = Command::new(program()).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    Generating { child, lines }
+}
+
+struct Generating {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Iterator for Generating {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        self.lines.next()?.ok()
+    }
+}
+
+impl Drop for Generating {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Order flow of the program's own generator.
