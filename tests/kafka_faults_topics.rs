@@ -214,7 +214,35 @@ fn an_input_topic_deleted_and_made_anew_under_a_running_gate_is_refused() {
     fleet.stop_all();
 }
 
-/// The records of the ledger up to a place, in a new topic of its name.
+#[test]
+fn a_ledger_or_an_output_topic_made_anew_under_a_running_gate_is_refused() {
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let mut cluster = Cluster::single(&home);
+    for topic in ["gate.decisions", "gate.ledger"] {
+        cluster.delete_all_topics();
+        cluster.create_gate_topics(1);
+        let desk = Desk::open(&cluster, 1);
+        let mut fleet = Fleet::new(&cluster, 1, 1, &[]);
+        fleet.start(0);
+        fleet.wait_until_all_decide(1);
+        let sent = desk.send(&cluster, 0..1, "before", 10);
+        cluster.wait_for_decisions(&sent, SOON);
+        make_anew(&mut cluster, topic, 1);
+        // It may notice by itself, or when it writes there; what it writes before that is its own and true.
+        desk.send(&cluster, 0..1, "between", 3);
+        let said = fleet.wait_until_it_says(0, "restore", SOON);
+        println!("{topic}: {said}");
+        assert_eq!(fleet.get(0, "/readyz").map(|(status, _)| status), Some(503));
+        let frames = cluster.ledger().len();
+        let unheard = desk.send(&cluster, 0..1, "after", 3);
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(unheard.iter().all(|id| !cluster.decisions().contains_key(id)), "{topic}: something was decided");
+        assert_eq!(cluster.ledger().len(), frames, "{topic}: something was decided");
+        fleet.stop_all();
+    }
+}
+
 #[test]
 fn a_ledger_cut_off_behind_its_outputs_is_refused() {
     let Some(home) = Home::find() else { return };

@@ -93,7 +93,11 @@ impl Publisher {
             Some((expected, _)) if expected == ticket => {}
             Some(_) | None => return Err(UnexpectedAck { ticket }),
         }
-        lane.acknowledged_to = lane.acknowledged_to.max(offset + 1);
+        // A topic does not go back. One that did was truncated or made anew: beginning again compares it with the ledger.
+        if offset < lane.acknowledged_to {
+            return Err(UnexpectedAck { ticket });
+        }
+        lane.acknowledged_to = offset + 1;
         lane.settle(self.handed_over);
         Ok(())
     }
@@ -139,5 +143,14 @@ mod tests {
         publisher.acknowledged(2, topic, 13).unwrap();
         assert_eq!(mark(&publisher), OutputMark { seq: 6, offset: 14 });
         assert!(publisher.acknowledged(9, topic, 14).is_err());
+    }
+
+    #[test]
+    fn a_topic_that_went_back_is_an_error() {
+        let mut publisher = Publisher::new(Default::default());
+        let topic = OutputTopic::Decisions;
+        publisher.lanes[topic.place()].waiting.extend([(0, 3), (1, 4)]);
+        publisher.acknowledged(0, topic, 10).unwrap();
+        assert_eq!(publisher.acknowledged(1, topic, 0), Err(UnexpectedAck { ticket: 1 }));
     }
 }

@@ -85,10 +85,18 @@ impl Cluster {
     pub fn create_topics(&mut self, topics: &[Topic<'_>]) {
         let settings: Vec<_> = topics.iter().map(Topic::description).collect();
         let options = AdminOptions::new().operation_timeout(Some(WITHIN)).request_timeout(Some(WITHIN));
-        let results = block_on(self.admin().create_topics(&settings, &options)).unwrap();
-        for result in results {
-            if let Err((topic, code)) = result {
-                panic!("{topic}: {code}");
+        let begun = Instant::now();
+        for (topic, new) in topics.iter().zip(&settings) {
+            // A broker that a busy machine made late is missed by its controller for a moment.
+            loop {
+                let made = block_on(self.admin().create_topics([new], &options)).unwrap().remove(0);
+                match made {
+                    Ok(_) => break,
+                    Err((_, RDKafkaErrorCode::InvalidReplicationFactor)) if begun.elapsed() < WITHIN => {
+                        std::thread::sleep(Duration::from_millis(200));
+                    }
+                    Err((_, code)) => panic!("{}: {code}", topic.name),
+                }
             }
         }
         self.wait_for(topics);
