@@ -40,10 +40,10 @@ fn an_owner_whose_producer_the_broker_has_forgotten_goes_on() {
     let mut fleet = Fleet::new(&cluster, 1, 1, &[]);
     fleet.start(0);
     fleet.wait_until_all_decide(1);
-    for round in 0..3 {
+    for round in 0..2 {
         let sent = desk.send(&cluster, 0..1, &format!("round{round}"), 5);
         cluster.wait_for_decisions(&sent, Duration::from_secs(5));
-        std::thread::sleep(Duration::from_millis(2_500));
+        std::thread::sleep(Duration::from_millis(2_000));
     }
     fleet.stop_all();
     let (claims, late) = cluster.claims_and_late_frames();
