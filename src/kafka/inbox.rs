@@ -37,6 +37,8 @@ struct Post {
     inputs: VecDeque<InputRecord>,
     input_bytes: usize,
     events: VecDeque<LogEvent>,
+    /// Outputs whose acknowledgement is still to come.
+    publishing: usize,
     lost: Option<LogError>,
     woken: bool,
     /// The ends of partitions as the consumers saw them lately.
@@ -60,6 +62,7 @@ impl Inbox {
         let mut post = self.post();
         post.session += 1;
         post.events.clear();
+        post.publishing = 0;
         post.session
     }
 
@@ -77,10 +80,21 @@ impl Inbox {
     /// Something was acknowledged, or failed.
     pub(super) fn tell(&self, session: u64, event: LogEvent) {
         let mut post = self.post();
-        if post.session == session {
-            post.events.push_back(event);
+        if post.session != session {
+            return;
+        }
+        // Nothing hurries after a single output: the shard hears of them with what comes next, or when the last is there.
+        let is_output = matches!(event, LogEvent::Published { .. });
+        post.publishing -= usize::from(is_output).min(post.publishing);
+        post.events.push_back(event);
+        if !is_output || post.publishing == 0 {
             self.news.notify_all();
         }
+    }
+
+    /// An output was sent.
+    pub(super) fn publishing(&self) {
+        self.post().publishing += 1;
     }
 
     /// Delivers inputs, in order.

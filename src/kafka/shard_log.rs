@@ -131,6 +131,7 @@ impl ShardLog for KafkaShardLog {
     fn publish(&mut self, ticket: u64, output: OutputRecord) -> Result<(), LogError> {
         let name = self.cluster.name(Topic::Output(output.topic)).to_owned();
         let partition = number(self.partition_of(output.topic));
+        self.inbox.publishing();
         self.producers()?.publish(&name, partition, ticket, &output)
     }
 
