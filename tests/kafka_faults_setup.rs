@@ -66,7 +66,8 @@ fn a_disk_that_is_full_at_the_snapshot_stops_no_decision() {
     sent.append(&mut desk.send(&cluster, 0..1, "second", 200));
     cluster.wait_for_decisions(&sent, SOON);
     fleet.wait_until_all_decide(1);
-    println!("{}", fleet.words(0));
+    let said = std::fs::read_to_string(fleet.log(0)).unwrap();
+    assert!(said.contains("snapshots cannot be kept for now; the ledger is not affected"), "{said}");
     assert_eq!(fleet.stop(0), Some(0), "{}", fleet.words(0));
     fleet.limit(None);
     fleet.start(0);

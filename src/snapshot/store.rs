@@ -82,9 +82,9 @@ impl StoreError {
     /// Whether it is the machine's condition (no space, no permission, another process), which says nothing about what is stored.
     #[must_use]
     pub fn is_condition(&self) -> bool {
-        use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock};
+        use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock};
         let Self::Sled(sled::Error::Io(error)) = self else { return false };
-        let kinds = [PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock];
+        let kinds = [FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock];
         kinds.contains(&error.kind()) || self.is_locked()
     }
 
