@@ -506,7 +506,9 @@ impl LogError {
             Self::Full { .. } => "free space on the disk of the data directory; nothing acknowledged is lost",
             Self::ReadOnly { .. } => "give the daemon's user the right to write to the data directory, and look at the file system's state",
             Self::NewerVersion { .. } => "start the newer ordergate again, or another data directory",
-            Self::OutOfRange { .. } => "what was to be read next is gone: retention was too short, or the topic was truncated or made anew; restore it, the ledger still needs it",
+            Self::OutOfRange { .. } => {
+                "what was to be read next is gone: retention was too short, or the topic was truncated or made anew; restore it, the ledger still needs it"
+            }
             Self::NoSuchPartition { .. } => "create the topic with the configured number of partitions",
             Self::TooLarge { .. } => "send a smaller record",
             Self::Overloaded { .. } => "send again later",

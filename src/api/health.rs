@@ -69,7 +69,9 @@ fn why_not(status: &Status, patience: Duration) -> Option<String> {
     let shard = status.shard;
     match &status.phase {
         Phase::Owning if status.is_ready(patience) => None,
-        Phase::Owning => Some(format!("COMMIT_STALLED: shard {shard} has waited {} ms for its log", status.waiting_ms.max(status.blind_ms))),
+        Phase::Owning => {
+            Some(format!("COMMIT_STALLED: shard {shard} has waited {} ms for its log", status.waiting_ms.max(status.blind_ms)))
+        }
         Phase::Following => Some(format!("FOLLOWING: shard {shard} folds its ledger (seq {})", status.seq)),
         Phase::Claiming => Some(format!("CLAIMING: shard {shard} reads up to its claim")),
         Phase::Repairing => Some(format!("REPAIRING: shard {shard} publishes what a stopped owner left")),

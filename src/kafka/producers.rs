@@ -133,7 +133,11 @@ impl Producers {
     /// New ones; they get ready in the background, so that their first record does not wait for that.
     pub(super) fn new(cluster: &Cluster, inbox: &Arc<Inbox>, session: u64) -> Result<Self, KafkaFailure> {
         let make = |role| -> Result<Arc<ThreadedProducer<Told>>, KafkaFailure> {
-            let told = Told { token_file: cluster.options().token_file.clone(), inbox: Some((Arc::clone(inbox), session)), denial: Mutex::default() };
+            let told = Told {
+                token_file: cluster.options().token_file.clone(),
+                inbox: Some((Arc::clone(inbox), session)),
+                denial: Mutex::default(),
+            };
             let producer = client_config(cluster.options(), role)?.create_with_context(told);
             Ok(Arc::new(producer.map_err(|error| not_created(&error))?))
         };
