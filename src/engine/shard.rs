@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::log::{InputRecord, Layout, LogEvent, OutputRecord, ShardLog};
+use crate::log::{InputRecord, Layout, LogEvent, OutputRecord, ShardLog, ShardTopic};
 use crate::wire::frame::{self, Frame, FrameInput};
 
 use super::clock::Clock;
@@ -44,6 +44,8 @@ pub struct Shard<L: ShardLog> {
     pub(super) trouble: Option<Phase>,
     pub(super) reported: Duration,
     pub(super) wanted: bool,
+    /// Where the ledger ended when the shard was wanted here: from there on it is claimed.
+    pub(super) caught_up_at: Option<u64>,
     pub(super) last_commit: Duration,
     /// When an output was acknowledged, or none waited.
     pub(super) last_published: Duration,
@@ -120,6 +122,7 @@ impl<L: ShardLog> Shard<L> {
             trouble: None,
             reported: Duration::ZERO,
             wanted,
+            caught_up_at: None,
             last_commit: Duration::ZERO,
             last_published: Duration::ZERO,
         };
@@ -307,11 +310,17 @@ impl<L: ShardLog> Shard<L> {
                 self.replica.insert(opened)
             }
         };
-        if replica.read_on(&mut self.log)? > 0 {
-            return Ok(());
-        }
-        self.trouble = None;
+        let read = replica.read_on(&mut self.log)?;
         if self.wanted {
+            // An owner that still writes would keep us from the end for ever: what it had written when we were called is enough.
+            let caught_up_at = match self.caught_up_at {
+                Some(at) => at,
+                None => *self.caught_up_at.insert(self.log.end(ShardTopic::Ledger)?),
+            };
+            if read > 0 && replica.sequence.next_offset < caught_up_at {
+                return Ok(());
+            }
+            (self.trouble, self.caught_up_at) = (None, None);
             let mut basis = replica.sequence.clone();
             if self.options.planted == Some(Planted::ClaimSameTerm) && basis.term > 0 {
                 basis.term -= 1;
@@ -321,6 +330,11 @@ impl<L: ShardLog> Shard<L> {
             self.stage = Stage::Claiming { claim_at: None };
             return Ok(());
         }
+        self.caught_up_at = None;
+        if read > 0 {
+            return Ok(());
+        }
+        self.trouble = None;
         // Nothing stands between this snapshot and the last one that is not in the ledger.
         if replica.unpublished.is_empty() && self.snapshot_due() {
             self.offer_snapshot();

@@ -192,6 +192,7 @@ impl<L: ShardLog> Shard<L> {
             self.stage = Stage::Refusing;
         }
         self.forget_term();
+        self.caught_up_at = None;
         if !reads_on {
             self.replica = None;
         }
