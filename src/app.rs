@@ -153,12 +153,12 @@ fn start(log: &LogSide, config: &Config) -> Start {
     match log {
         LogSide::Embedded(log) => {
             let log = log.clone();
-            Box::new(move |shard, _, moments| spawn(log.shard_log(), shard, moments, &config, engine_options(&config)))
+            Box::new(move |shard, moments| spawn(log.shard_log(), shard, moments, &config, engine_options(&config)))
         }
         LogSide::Kafka(on) => {
             let cluster: Cluster = on.cluster.clone();
-            Box::new(move |shard, own, moments| {
-                let options = engine::Options { own, reclaim: false, ..engine_options(&config) };
+            Box::new(move |shard, moments| {
+                let options = engine::Options { own: false, reclaim: false, ..engine_options(&config) };
                 spawn(KafkaShardLog::new(&cluster, shard)?, shard, moments, &config, options)
             })
         }

@@ -73,6 +73,7 @@ section! {
         brokers: String,
         group: String,
         instance: String,
+        static_membership: bool,
         standby: u32,
         session_timeout_ms: u64,
         request_timeout_ms: u64,

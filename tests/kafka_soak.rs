@@ -51,7 +51,8 @@ fn memory_stays_flat_and_decisions_come_in_time() {
         if begun.elapsed() > next {
             next += RESTART_EVERY;
             let from = now_ms();
-            for place in 0..INSTANCES {
+            // The last one is never restarted: on it a leak would show.
+            for place in 0..INSTANCES - 1 {
                 assert_eq!(fleet.stop(place), Some(0), "{}", fleet.words(place));
                 fleet.start(place);
                 fleet.wait_until_all_decide(SHARDS);
@@ -100,11 +101,16 @@ fn report(cluster: &Cluster, sent: u64, resident: &[(u64, Vec<u64>)], restarts: 
         let at = |of_thousand: usize| times.get((times.len() * of_thousand / 1000).min(times.len().saturating_sub(1))).copied();
         println!("{name}: {} decisions, ms p50 {:?} p99 {:?} p99.9 {:?} max {:?}", times.len(), at(500), at(990), at(999), at(1000));
     }
-    let (early, late) = (peak(&resident[resident.len() / 3..resident.len() / 2]), peak(&resident[resident.len() * 5 / 6..]));
-    println!("resident MiB, the highest of an instance: {early} in the first half, {late} at the end");
-    assert!(late <= early + early / 4 + 32, "memory grows: {early} MiB, then {late} MiB");
+    let (early, late) = (steady(&resident[resident.len() / 3..resident.len() / 2]), steady(&resident[resident.len() * 5 / 6..]));
+    println!("resident MiB of the instance that was never restarted: {early} after a third, {late} at the end");
+    assert!(late <= early + early / 10 + 8, "memory grows: {early} MiB, then {late} MiB");
+    let p99 = outside.get(outside.len() * 99 / 100).copied().unwrap_or_default();
+    assert!(p99 < 1_000, "p99 outside the restarts: {p99} ms");
 }
 
-fn peak(samples: &[(u64, Vec<u64>)]) -> u64 {
-    samples.iter().flat_map(|(_, each)| each.iter().copied()).max().unwrap_or_default()
+/// The median of the last instance.
+fn steady(samples: &[(u64, Vec<u64>)]) -> u64 {
+    let mut of_last: Vec<u64> = samples.iter().filter_map(|(_, each)| each.last().copied()).collect();
+    of_last.sort_unstable();
+    of_last.get(of_last.len() / 2).copied().unwrap_or_default()
 }

@@ -191,6 +191,7 @@ pub fn kafka_options(config: &Config) -> KafkaOptions {
         brokers: kafka.brokers.clone(),
         group: kafka.group.clone(),
         instance: kafka.instance.clone(),
+        is_static: kafka.static_membership,
         shards: config.shard.count,
         partitioner: partitioner(config),
         names: names_of(config),

@@ -24,8 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a hand-over looks whether it is done.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(5);
 
-/// Starts a shard; `own` says whether it is to claim.
-pub type Start = Box<dyn Fn(u32, bool, Arc<Moments>) -> Result<Service, Failure> + Send + Sync>;
+/// Starts a shard; it follows until it is told that it is ours.
+pub type Start = Box<dyn Fn(u32, Arc<Moments>) -> Result<Service, Failure> + Send + Sync>;
 
 /// How the shards of an instance are run.
 pub struct Plan {
@@ -149,13 +149,13 @@ impl Shards {
             wanted.filter(|shard| !state.running.contains_key(shard)).collect::<Vec<u32>>()
         };
         let ours = missing(true);
-        let (own, shards) = if ours.is_empty() { (false, missing(false)) } else { (true, ours) };
+        let shards = if ours.is_empty() { missing(false) } else { ours };
         if shards.is_empty() {
             return state;
         }
         // Nobody should wait for the log to read a status.
         drop(state);
-        let started = self.start(&shards, own);
+        let started = self.start(&shards);
         state = self.state();
         for (shard, started) in started {
             match started {
@@ -166,8 +166,8 @@ impl Shards {
                     if state.ending || state.fenced || !(ours || self.plan.standby) {
                         running.stopping = true;
                         running.service.handle.stop();
-                    } else if own && !ours {
-                        running.service.handle.own(false);
+                    } else if ours {
+                        running.service.handle.own(true);
                     }
                     state.running.insert(shard, running);
                 }
@@ -180,10 +180,10 @@ impl Shards {
         state
     }
 
-    fn start(&self, shards: &[u32], own: bool) -> Vec<(u32, Result<Running, Failure>)> {
+    fn start(&self, shards: &[u32]) -> Vec<(u32, Result<Running, Failure>)> {
         let one = |shard: u32| {
             let moments = Arc::new(Moments::new());
-            (self.plan.start)(shard, own, moments.clone()).map(|service| Running { service, moments, stopping: false })
+            (self.plan.start)(shard, moments.clone()).map(|service| Running { service, moments, stopping: false })
         };
         let panicked = || Failure::new(Exit::Log, "the start panicked");
         thread::scope(|scope| {
@@ -226,8 +226,14 @@ impl Assignment for Shards {
         for shard in shards {
             state.assigned.insert(*shard);
             gauge!(telemetry::ASSIGNED, "shard" => shard.to_string()).set(1.0);
-            if let Some(running) = state.running.get(shard).filter(|running| !running.stopping) {
-                running.service.handle.own(true);
+            if let Some(running) = state.running.get_mut(shard).filter(|running| !running.stopping) {
+                if matches!(running.service.handle.status().phase, Phase::Refusing { .. }) {
+                    // What it refused as a follower may be mended by now: it is started anew.
+                    running.stopping = true;
+                    running.service.handle.stop();
+                } else {
+                    running.service.handle.own(true);
+                }
             }
         }
         self.changed.notify_all();

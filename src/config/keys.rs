@@ -129,6 +129,11 @@ pub const KEYS: &[Key] = &[
         Allowed::Topic,
         "This instance's name in the group: the same after every restart, and no other instance's. A restart within session_timeout_ms keeps its shards.",
     ),
+    flag(
+        "kafka.static_membership",
+        true,
+        "true: a restart within session_timeout_ms keeps its shards, and an instance that is stopped for good is waited for so long. false: it leaves when it stops, and others take over at once.",
+    ),
     whole("kafka.standby", 0, (0, 1), "copies", "1: also fold the shards that others own, to take over without rebuilding. 0: do not."),
     whole(
         "kafka.session_timeout_ms",

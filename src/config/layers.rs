@@ -11,7 +11,7 @@ use config::{File, FileFormat, Value, ValueKind};
 
 use super::keys::{self, Allowed, Fallback, KEYS, Key};
 use super::{Config, ConfigError, LogKind, Problem};
-use crate::kafka::{Refusal, refusals};
+use crate::kafka::{Refusal, is_settled, refusals};
 
 /// A value as it was given.
 #[derive(Clone, Debug)]
@@ -102,6 +102,11 @@ impl Layers {
             Ok(value) => value,
             Err(what) => return self.problem(&name, "", origin, format!("{what}; allowed: {}", table.allowed.describe())),
         };
+        if matches!(table.allowed, Allowed::Files)
+            && let Some(why) = is_settled(entry)
+        {
+            return self.problem(&name, &format!("\"{value}\""), origin, format!("refused: {why}"));
+        }
         if matches!(table.allowed, Allowed::Properties) {
             let refused = refusals(&BTreeMap::from([(entry.to_owned(), value.clone())])).pop();
             if let Some(Refusal { value, why, .. }) = refused {

@@ -20,6 +20,8 @@ pub struct Options {
     pub frame_bytes_max: usize,
     /// How many records may be read ahead.
     pub inbox_records_max: usize,
+    /// With more bytes than this read ahead, nothing more is read.
+    pub inbox_bytes_max: usize,
     /// With more outputs than this unacknowledged nothing more is decided.
     pub outputs_in_flight_max: usize,
     /// How often an owner with nothing in flight looks whether someone else has claimed.
@@ -57,6 +59,7 @@ impl Default for Options {
             frame_records_max: 4096,
             frame_bytes_max: 200 * 1024,
             inbox_records_max: 16_384,
+            inbox_bytes_max: 16 << 20,
             outputs_in_flight_max: 65_536,
             tail_every: Duration::from_millis(100),
             look_patience: Duration::from_secs(5),

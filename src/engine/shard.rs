@@ -24,6 +24,9 @@ use super::replica::Replica;
 use super::snapshots::SnapshotStore;
 use super::trouble::Trouble;
 
+/// Records taken at once: what they have in bytes is known only then.
+const INPUTS_PER_POLL: usize = 1_024;
+
 /// The engine of one shard.
 pub struct Shard<L: ShardLog> {
     pub(super) log: L,
@@ -38,6 +41,7 @@ pub struct Shard<L: ShardLog> {
     pub(super) replica: Option<Replica>,
     pub(super) stage: Stage,
     pub(super) inbox: VecDeque<InputRecord>,
+    pub(super) inbox_bytes: usize,
     pub(super) acknowledgements: VecDeque<LogEvent>,
     pub(super) snapshot: SnapshotClock,
     pub(super) draining: Option<Draining>,
@@ -116,6 +120,7 @@ impl<L: ShardLog> Shard<L> {
             replica: None,
             stage: Stage::Following,
             inbox: VecDeque::new(),
+            inbox_bytes: 0,
             acknowledgements: VecDeque::new(),
             snapshot,
             draining: None,
@@ -166,13 +171,17 @@ impl<L: ShardLog> Shard<L> {
 
     /// 1. Takes what the log has: records into the inbox, acknowledgements beside it.
     fn poll(&mut self, wait: Duration) -> Result<(), Trouble> {
-        let room = if self.is_pausing() { 0 } else { self.options.inbox_records_max.saturating_sub(self.inbox.len()) };
+        let full = self.is_pausing() || self.inbox_bytes >= self.options.inbox_bytes_max;
+        let room = if full { 0 } else { self.options.inbox_records_max.saturating_sub(self.inbox.len()).min(INPUTS_PER_POLL) };
         let busy = self.may_sequence() && !self.inbox.is_empty();
         let mut events = Vec::new();
         self.log.poll(&mut events, room, if busy { Duration::ZERO } else { wait })?;
         for event in events {
             match event {
-                LogEvent::Input(record) => self.inbox.push_back(record),
+                LogEvent::Input(record) => {
+                    self.inbox_bytes += record.payload.len();
+                    self.inbox.push_back(record);
+                }
                 LogEvent::Appended { .. } | LogEvent::Published { .. } => self.acknowledgements.push_back(event),
                 LogEvent::Failed { .. } if self.options.planted == Some(Planted::GoOnAfterFailure) => {}
                 LogEvent::Failed { error, .. } => return Err(error.into()),
@@ -197,6 +206,7 @@ impl<L: ShardLog> Shard<L> {
             }
             bytes += size;
             if let Some(record) = self.inbox.pop_front() {
+                self.inbox_bytes = self.inbox_bytes.saturating_sub(record.payload.len());
                 batch.push(Decoded::live(record, &router));
             }
         }
@@ -417,6 +427,7 @@ impl<L: ShardLog> Shard<L> {
         let owner = Owner::new(&replica.sequence, repair.into_publisher(seq), seq, now, self.options.planted);
         tracing::info!(shard = self.layout.shard, term, seq, repaired, "the shard is ours");
         self.inbox.clear();
+        self.inbox_bytes = 0;
         self.acknowledgements.clear();
         (self.snapshot.at, self.snapshot.from) = (now, seq);
         self.trouble = None;

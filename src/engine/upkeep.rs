@@ -147,6 +147,7 @@ impl<L: ShardLog> Shard<L> {
         self.log.abandon();
         self.desk.give_up();
         self.inbox.clear();
+        self.inbox_bytes = 0;
         self.acknowledgements.clear();
     }
 

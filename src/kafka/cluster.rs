@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use crate::domain::InputTopic;
@@ -94,8 +95,12 @@ impl Cluster {
         let name = self.name(topic);
         let metadata = self.inner.admin.client().fetch_metadata(Some(name), self.patience());
         let metadata = metadata.map_err(|error| log_error(&error, &format!("asking for {name}")))?;
-        let found = metadata.topics().iter().find(|found| found.name() == name && found.error().is_none());
-        Ok(found.map_or(0, |found| u32::try_from(found.partitions().len()).unwrap_or(0)))
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == name) else { return Ok(0) };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(u32::try_from(found.partitions().len()).unwrap_or(0)),
+            Some(code) if is_absent(code) => Ok(0),
+            Some(code) => Err(log_error(&KafkaError::MetadataFetch(code), &format!("asking for {name}"))),
+        }
     }
 
     /// The first offset that is kept and the next one of a partition.
@@ -108,9 +113,18 @@ impl Cluster {
         match self.inner.admin.client().fetch_watermarks(name, number, self.patience()) {
             Ok((first, next)) => Ok(Extent { topic, partition, first: offset(first), next: offset(next) }),
             Err(error) => match error.rdkafka_error_code() {
-                Some(code) if is_absent(code) => Err(LogError::NoSuchPartition { topic, partition }),
+                Some(code) if is_absent(code) => Err(self.absence(topic, partition)),
                 Some(_) | None => Err(log_error(&error, &format!("asking for the ends of {name} {partition}"))),
             },
+        }
+    }
+
+    /// Why a partition is not to be found: librdkafka says the same of one that has no leader just now.
+    pub(super) fn absence(&self, topic: Topic, partition: u32) -> LogError {
+        match self.partitions(topic) {
+            Ok(count) if partition < count => LogError::Busy { detail: format!("{} {partition} has no leader", self.name(topic)) },
+            Ok(_) => LogError::NoSuchPartition { topic, partition },
+            Err(error) => error,
         }
     }
 

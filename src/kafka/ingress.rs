@@ -25,6 +25,8 @@ use super::settings::{Role, client_config};
 
 /// Batches that may wait for the one before them.
 const BATCHES_MAX: usize = 64;
+/// How long a new producer is served, so that it asks for its token.
+const TOKEN_WAIT: Duration = Duration::from_millis(200);
 /// How long a transaction's steps may take.
 const STEP: Duration = Duration::from_secs(10);
 
@@ -219,6 +221,10 @@ impl Batches {
                 let made: BaseProducer<Reports> = client_config(cluster.options(), Role::Batches)?
                     .create_with_context(reports)
                     .map_err(|error| LogError::from(not_created(&error)))?;
+                if cluster.options().token_file.is_some() {
+                    // The token is asked for when the client is served, and nobody else serves this one.
+                    made.poll(TOKEN_WAIT);
+                }
                 made.init_transactions(STEP).map_err(|error| log_error(&error, "preparing batches"))?;
                 Ok(producer.insert(made))
             }

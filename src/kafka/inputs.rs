@@ -14,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::domain::{InputTopic, Source};
 use crate::log::{InputRecord, LogError, Topic};
+use crate::wire::frame::PAYLOAD_BYTES_KEPT;
 
 use super::client::Context;
 use super::cluster::{Cluster, is_absent, offset};
@@ -103,7 +104,7 @@ impl Reading {
             source,
             ts: message.timestamp().to_millis().unwrap_or(0),
             key: message.key().map(<[u8]>::to_vec),
-            payload: message.payload().unwrap_or_default().to_vec(),
+            payload: kept(message.payload().unwrap_or_default()).to_vec(),
         })
     }
 
@@ -142,4 +143,9 @@ impl Reading {
         }
         LogError::Busy { detail: "a position of an input is out of range".into() }
     }
+}
+
+/// What the ledger keeps of a value, and more than a legal one has.
+fn kept(payload: &[u8]) -> &[u8] {
+    payload.get(..PAYLOAD_BYTES_KEPT).unwrap_or(payload)
 }

@@ -39,7 +39,7 @@ pub use doctor::{Broker, Claimed, Clock, Diagnosis, Group, Head, LedgerEnd, Memb
 pub use membership::{Assignment, GroupError, Membership};
 pub use reader::Reader;
 pub use sender::Sender;
-pub use settings::{Refusal, refusals};
+pub use settings::{Refusal, is_settled, refusals};
 pub use shard_log::KafkaShardLog;
 pub use topics::KafkaTopics;
 
@@ -52,6 +52,8 @@ pub struct KafkaOptions {
     pub group: String,
     /// This instance's name in it: stable over restarts, and no other instance's.
     pub instance: String,
+    /// Whether a restart keeps its place in the group, instead of giving it up at once.
+    pub is_static: bool,
     /// The number of shards: the partitions of `orders.*`.
     pub shards: u32,
     /// How producers choose the partition of `orders.*`.
@@ -85,6 +87,7 @@ impl Default for KafkaOptions {
             brokers: "127.0.0.1:9092".into(),
             group: "ordergate".into(),
             instance: "gate-1".into(),
+            is_static: true,
             shards: 1,
             partitioner: Partitioner::default(),
             names: TopicNames::default(),

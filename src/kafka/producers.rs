@@ -14,14 +14,14 @@ use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, Timestamp};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 
 use crate::domain::Source;
 use crate::log::{LogError, LogEvent, OutputRecord, OutputTag, OutputTopic, Topic};
 use crate::telemetry;
 
-use super::client::{self, Listener};
+use super::client;
 use super::cluster::{Cluster, offset};
 use super::error::{KafkaFailure, denies, log_error, not_created};
 use super::inbox::Inbox;
@@ -83,9 +83,10 @@ impl ClientContext for Told {
             self.denied(reason);
         }
         if client::is_fatal(&error)
-            && let Some((inbox, _)) = &self.inbox
+            && let Some((inbox, session)) = &self.inbox
         {
-            inbox.fatal(reason);
+            let error = LogError::Io { detail: format!("librdkafka gave up: {reason}") };
+            inbox.tell(*session, LogEvent::Failed { ticket: u64::MAX, error });
         }
     }
 
@@ -191,6 +192,10 @@ impl Producers {
 
     /// Drops what is queued and ends, in the background: an end waits for what is on its way.
     pub(super) fn abandon(self) {
+        // At once, whoever else still holds them.
+        for producer in [&self.ledger, &self.outputs] {
+            producer.purge(PurgeConfig::default().queue().inflight());
+        }
         let end = move || drop(self);
         if let Err(error) = thread::Builder::new().name("kafka-end".into()).spawn(end) {
             tracing::warn!(%error, "the producers ended in the foreground");

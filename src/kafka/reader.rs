@@ -3,7 +3,6 @@
 //! Invariant: what it returns are the records from `from` on in offset order, and nothing means that
 //! the end was reached, not that nothing has come yet. Deliberately absent: threads.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::domain::InputTopic;
 use crate::log::{LogError, OutputTopic, StoredRecord, Topic};
 
-use super::client::{Context, Listener};
+use super::client::Context;
 use super::cluster::{Cluster, is_absent, offset, unassign};
 use super::error::{KafkaFailure, log_error};
 use super::producers::{TAG_HEADER, tag_of};
@@ -42,6 +41,7 @@ pub struct Reader {
     place: Option<Place>,
     /// What was asked last, when it was at the end.
     asked: Option<(Topic, u32, u64)>,
+    seen_end: Option<u64>,
     /// Whether it stays where it is once it is at the end.
     stays: bool,
 }
@@ -60,7 +60,7 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_ranges(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Range, cluster.context(), false, &READ_IN_RANGES)
+        Self::new(cluster, Role::Range, false, &READ_IN_RANGES)
     }
 
     /// A reader that stays at the end and waits for more.
@@ -68,17 +68,17 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_tails(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Tail, cluster.context(), true, &[Topic::Ledger])
+        Self::new(cluster, Role::Tail, true, &[Topic::Ledger])
     }
 
-    /// The same; someone hears the consumer's figures.
-    pub(super) fn of_tails_told(cluster: &Cluster, listener: Arc<dyn Listener>) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Tail, cluster.context().told(listener), true, &[Topic::Ledger])
+    fn new(cluster: &Cluster, role: Role, stays: bool, topics: &[Topic]) -> Result<Self, KafkaFailure> {
+        let consumer = cluster.consumer(role, cluster.context(), topics)?;
+        Ok(Self { cluster: cluster.clone(), consumer, place: None, asked: None, seen_end: None, stays })
     }
 
-    fn new(cluster: &Cluster, role: Role, context: Context, stays: bool, topics: &[Topic]) -> Result<Self, KafkaFailure> {
-        let consumer = cluster.consumer(role, context, topics)?;
-        Ok(Self { cluster: cluster.clone(), consumer, place: None, asked: None, stays })
+    /// The end of the partition that was read last, as far as it was seen.
+    pub(super) const fn seen_end(&self) -> Option<u64> {
+        self.seen_end
     }
 
     /// Up to `limit` records at or above `from`; none at the end.
@@ -105,6 +105,7 @@ impl Reader {
             self.let_go();
             return Err(LogError::OutOfRange { topic, partition, asked: from, first: extent.first, next: extent.next });
         }
+        self.seen_end = Some(extent.next);
         let at_end = from == extent.next;
         if at_end && (!self.stays || self.asked.replace((topic, partition, from)) != Some((topic, partition, from))) {
             return Ok(false);
@@ -128,9 +129,9 @@ impl Reader {
 
     /// What comes from where it stands: until the limit, the end, or nothing more is at hand.
     fn collect(&mut self, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
-        let Self { cluster, consumer, place: Some(place), .. } = self else { return Ok(Vec::new()) };
+        let Self { cluster, consumer, place: Some(place), seen_end, .. } = self else { return Ok(Vec::new()) };
         let deadline = Instant::now() + cluster.patience();
-        let mut records = Vec::new();
+        let (mut records, mut nothing) = (Vec::new(), 0);
         while records.len() < limit {
             let waits = if records.is_empty() && !place.at_end { SLICE } else { Duration::ZERO };
             match consumer.poll(waits) {
@@ -141,10 +142,13 @@ impl Reader {
                     }
                     place.next = offset(message.offset()) + 1;
                     place.at_end = false;
+                    *seen_end = (*seen_end).max(Some(place.next));
                     records.push(stored(&message));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => place.at_end = true,
                 Some(Err(error)) => failure(&error, cluster, place)?,
+                // An event of the client's own looks like nothing.
+                None if nothing < 2 && place.at_end => nothing += 1,
                 None if place.at_end || !records.is_empty() => return Ok(records),
                 None if Instant::now() >= deadline => {
                     let detail = format!("{} {} does not come", cluster.name(place.topic), place.partition);
@@ -165,7 +169,7 @@ fn failure(error: &KafkaError, cluster: &Cluster, place: &Place) -> Result<(), L
             let extent = cluster.extent(topic, partition)?;
             Err(LogError::OutOfRange { topic, partition, asked: place.next, first: extent.first, next: extent.next })
         }
-        Some(code) if is_absent(code) => Err(LogError::NoSuchPartition { topic, partition }),
+        Some(code) if is_absent(code) => Err(cluster.absence(topic, partition)),
         // The client goes on trying; the deadline says when we do not.
         Some(_) | None => {
             tracing::debug!(%error, %topic, partition, "reading");

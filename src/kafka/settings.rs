@@ -81,6 +81,9 @@ const OWNED: &[(&str, &str)] = &[
     ("statistics.interval.ms", "the gate needs its own to know how far it lags"),
     ("max.in.flight", "set frame.in_flight_max"),
     ("max.in.flight.requests.per.connection", "set frame.in_flight_max"),
+    ("queue.buffering.max.ms", "say linger.ms; the ledger's is 0, since a sixth frame that waits makes the client spin"),
+    ("queue.buffering.max.messages", "what waits is bounded by the engine"),
+    ("message.max.bytes", "the gate sets it to what its records need"),
     ("test.mock.num.brokers", "a mock keeps nothing"),
     ("test.mock.broker.rtt", "a mock keeps nothing"),
 ];
@@ -115,6 +118,13 @@ pub fn refusals(properties: &BTreeMap<String, String>) -> Vec<Refusal> {
     properties.iter().filter_map(refused).collect()
 }
 
+/// Whether a property has its value from elsewhere, so that no file may hold it either.
+#[must_use]
+pub fn is_settled(property: &str) -> Option<&'static str> {
+    let owned = OWNED.iter().find(|(name, _)| *name == property).map(|(_, why)| *why);
+    owned.or_else(|| FIXED.iter().find(|(name, ..)| *name == property).map(|(.., why)| *why))
+}
+
 /// A client's configuration. Ours comes last: nothing passed through can undo it.
 pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<ClientConfig, KafkaFailure> {
     let mut config = ClientConfig::new();
@@ -139,7 +149,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
         Role::Membership => {
             config.set("group.id", &options.group);
             config.set("session.timeout.ms", options.session_timeout_ms.to_string());
-            if !options.instance.is_empty() {
+            if options.is_static {
                 config.set("group.instance.id", &options.instance);
             }
         }
@@ -219,6 +229,9 @@ const CONSUMER: &[(&str, &str)] = &[
     ("statistics.interval.ms", "1000"),
 ];
 
+/// The longest output; `topics create` gives the topics the same.
+pub(super) const OUTPUT_BYTES_MAX: &str = "8388608";
+
 /// What a guarantee rests on.
 const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
     match role {
@@ -242,7 +255,6 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("allow.auto.create.topics", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
-            ("statistics.interval.ms", "1000"),
         ],
         Role::Range => &[
             ("enable.auto.commit", "false"),
@@ -272,6 +284,10 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("max.in.flight", "5"),
             ("enable.gapless.guarantee", "true"),
             ("message.timeout.ms", "0"),
+            // One kill switch can cause more outputs than any bound; the engine waits for them before it goes on.
+            ("queue.buffering.max.messages", "0"),
+            // One cancel_orders names every working order of an account.
+            ("message.max.bytes", OUTPUT_BYTES_MAX),
         ],
         // A client that waits is told after a while; it sends again with the same id.
         Role::Ingress => &[("enable.idempotence", "true"), ("acks", "all"), ("max.in.flight", "5"), ("message.timeout.ms", "30000")],

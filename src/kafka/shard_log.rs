@@ -48,7 +48,7 @@ impl KafkaShardLog {
             layout,
             producers: Some(Producers::new(cluster, &inbox, session)?),
             inputs: None,
-            tail: Reader::of_tails_told(cluster, inbox.clone())?,
+            tail: Reader::of_tails(cluster)?,
             ranges: Reader::of_ranges(cluster)?,
             inbox,
         })
@@ -150,6 +150,9 @@ impl ShardLog for KafkaShardLog {
     }
 
     fn seen_end(&mut self, topic: ShardTopic) -> Option<u64> {
+        if topic == ShardTopic::Ledger {
+            return self.tail.seen_end();
+        }
         let (topic, partition) = self.place_of(topic);
         self.inbox.seen_end(self.cluster.name(topic), number(partition))
     }

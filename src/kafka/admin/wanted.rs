@@ -16,6 +16,8 @@ pub const IN_SYNC: usize = 2;
 pub const BATCH_BYTES: i64 = 1_000_000 + 1_024;
 /// What topics are made with: Kafka's own default.
 const MESSAGE_BYTES: i64 = 1_048_588;
+/// The same of an output.
+const OUTPUT_BYTES: i64 = 9_437_184;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Less than this is gone before a team is back from its weekend or its incident.
 pub const RETENTION_MS_LEAST: i64 = DAY_MS;
@@ -76,13 +78,21 @@ impl Plan {
         vec![
             ("cleanup.policy", "delete".into()),
             ("compression.type", compression(topic).into()),
-            ("max.message.bytes", MESSAGE_BYTES.to_string()),
+            ("max.message.bytes", message_bytes(topic).to_string()),
             ("message.timestamp.type", time.into()),
             ("min.insync.replicas", IN_SYNC.min(replicas).to_string()),
             ("retention.bytes", "-1".into()),
             ("retention.ms", retention_ms(topic).to_string()),
             ("unclean.leader.election.enable", "false".into()),
         ]
+    }
+}
+
+/// The longest batch that a topic takes. One command may name every working order of an account.
+const fn message_bytes(topic: Topic) -> i64 {
+    match topic {
+        Topic::Output(_) => OUTPUT_BYTES,
+        Topic::Input(_) | Topic::Ledger | Topic::Directory | Topic::Audit => MESSAGE_BYTES,
     }
 }
 
