@@ -45,6 +45,8 @@ pub use signals::run_until_stopped;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long tasks that were cut off may take to notice it.
 const RUNTIME_END: Duration = Duration::from_secs(1);
+/// A shard's part of the snapshots' cache is at least this many bytes.
+const SNAPSHOT_CACHE_LEAST: u64 = 1 << 20;
 /// What a frame needs beside its records: marks, hashes, lengths.
 const FRAME_OVERHEAD_BYTES: usize = 48 * 1024;
 
@@ -268,7 +270,7 @@ fn snapshots(config: &Config, shard: u32) -> Result<Box<dyn SnapshotStore>, Fail
     let options = snapshot::Options {
         dir: config.snapshot_dir(),
         shard,
-        cache_bytes: config.snapshot.cache_bytes,
+        cache_bytes: (config.snapshot.cache_bytes / u64::from(config.shard.count)).max(SNAPSHOT_CACHE_LEAST),
         broken_kept_max: config.snapshot.broken_kept_max,
     };
     let store = SledSnapshots::start(options).or_exit(Exit::Io, || "cannot start the snapshots' thread".to_owned())?;

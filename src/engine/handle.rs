@@ -14,8 +14,9 @@ use crate::domain::{InputTopic, Millis, Source};
 use crate::gate::Gate;
 use crate::log::{OutputRecord, Waker};
 
-/// How many answers are kept for those who ask late.
-const ANSWERS_KEPT: usize = 16_384;
+/// How many answers are kept for those who ask late: between an append and its acknowledgement, so for milliseconds. What is
+/// older is in `gate.decisions`.
+const ANSWERS_KEPT: usize = 2_048;
 
 /// What became of one input record.
 #[derive(Clone, Debug, PartialEq, Eq)]
