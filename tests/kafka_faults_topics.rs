@@ -49,7 +49,7 @@ fn aborted_transactions_of_a_java_producer_stay_unseen_and_leave_no_lag() {
     while fleet.metric(0, "ordergate_source_lag_records") != Some(0.0) {
         let lag =
             |text: String| text.lines().filter(|line| line.starts_with("ordergate_source_lag_records")).collect::<Vec<_>>().join("; ");
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", fleet.get(0, "/metrics").map(|(_, text)| lag(text)));
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", fleet.get(0, "/metrics").map(|(_, text)| lag(text)));
         std::thread::sleep(Duration::from_millis(100));
     }
     fleet.wait_until_all_decide(1);

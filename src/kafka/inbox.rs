@@ -171,7 +171,7 @@ impl Inbox {
 /// marks of transactions, which nobody will ever apply: who has read everything lags by nothing.
 fn seen_end(partition: &Partition) -> Option<u64> {
     let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
-    let has_read_all = partition.eof_offset >= end && partition.fetchq_cnt == 0;
+    let has_read_all = partition.next_offset.max(partition.eof_offset) >= end && partition.fetchq_cnt == 0;
     u64::try_from(if has_read_all { partition.app_offset.max(0) } else { end }).ok()
 }
 
