@@ -18,6 +18,8 @@ use kafka::proxy::Proxy;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
+/// Shards of the gates whose clients forget their brokers: enough clients that some do.
+const HIT: i32 = 4;
 
 fn lines(desk: &Desk, shards: i32, count: usize) -> Vec<String> {
     (0..count).map(|n| desk.line(i32::try_from(n).unwrap() % shards, &format!("flow-{n}"))).collect()
@@ -159,6 +161,42 @@ fn an_acknowledgement_lost_after_the_append_decides_nothing_twice() {
     cluster.audit_clean(&["--drained"]);
 }
 
+/// A broker that is about to stop may answer that the cluster has topics and no brokers. A client that believes it forgets all it knew, and stays silent
+/// for ever (librdkafka's issue 5301). Each of ours may be hit: the inputs', the ledger's, the outputs', the group's.
+#[test]
+fn clients_that_forget_their_brokers_are_replaced() {
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let port = ports::reserve();
+    let proxy = Proxy::listen(port.number);
+    let advertised = format!("PLAINTEXT://127.0.0.1:{}", port.number);
+    let mut cluster = Cluster::start(&home, 1, &[("advertised.listeners", &advertised)]);
+    proxy.forward_to(cluster.port(0));
+    cluster.create_gate_topics(HIT);
+    let desk = Desk::open(&cluster, HIT);
+    let mut fleet = Fleet::new(&cluster, 2, HIT, &[("kafka.standby", "1")]);
+    fleet.start(0);
+    fleet.start(1);
+    fleet.wait_until_all_decide(HIT);
+    let mut sent = BTreeSet::new();
+    let (mut lost, mut round) = (0.0, 0);
+    while lost < 5.0 {
+        assert!(round < 20, "{} answers without brokers, and {lost} clients were lost", proxy.hidden());
+        proxy.hide_brokers(true);
+        proxy.hang_up();
+        std::thread::sleep(Duration::from_millis(700));
+        proxy.hide_brokers(false);
+        sent.append(&mut desk.send(&cluster, 0..HIT, &format!("round{round}"), 10));
+        cluster.wait_for_decisions(&sent, SOON);
+        fleet.wait_until_all_decide(HIT);
+        lost = (0..2).filter_map(|gate| fleet.metric(gate, "ordergate_kafka_clients_lost_total")).sum();
+        round += 1;
+    }
+    println!("{round} rounds, {} answers without brokers, {lost} clients replaced", proxy.hidden());
+    fleet.stop_all();
+    cluster.audit_clean(&["--drained"]);
+}
+
 /// `STANDSTILL_S=60` makes it a minute. The broker stands still, and stands still again and again, and then for long: what waits meanwhile waits in the broker.
 #[test]
 fn a_broker_that_stands_still_costs_time_and_no_memory_and_late_orders_expire() {
@@ -185,11 +223,14 @@ fn a_broker_that_stands_still_costs_time_and_no_memory_and_late_orders_expire() 
     let allowed = decided.values().filter(|decision| decision["verdict"] == "allow").count();
     println!("{slow} orders while it was slow, {allowed} allowed; {} MiB", fleet.resident_mib(0));
 
-    // A backlog in the broker, and orders on their way while it does not move.
+    // A backlog in the broker, since the gate stood still for a moment, and orders on their way while it does not move.
     let before = fleet.resident_mib(0);
     let flow = Flow::start(&cluster, stale_lines(&desk, 200_000), 0, 400);
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(2));
+    fleet.signal(0, "STOP");
+    std::thread::sleep(Duration::from_secs(1));
     cluster.freeze(0);
+    fleet.signal(0, "CONT");
     let said = fleet.wait_until_it_says(0, "COMMIT_STALLED", Duration::from_secs(20));
     std::thread::sleep(Duration::from_secs(standstill_s));
     let during = fleet.resident_mib(0);

@@ -1,69 +1,137 @@
 //! What every client tells us besides its answers: logs, errors, statistics, and asks for a token.
 //!
-//! Invariant: nothing that a client says changes a verdict. Deliberately absent: secrets in the log.
+//! Invariant: nothing that a client says changes a verdict, and a client that is of no use any more is
+//! noticed: one that knows no broker stays silent for ever (docs/KAFKA.md), so whoever uses it makes
+//! another. Deliberately absent: secrets in the log.
 
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use metrics::counter;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
-use rdkafka::statistics::Statistics;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::telemetry;
 
-/// Who listens to statistics and fatal errors.
-pub(super) trait Listener: Send + Sync {
-    /// Figures of the client, once a second.
-    fn statistics(&self, statistics: Statistics);
-    /// The client is of no use any more.
-    fn fatal(&self, what: &str);
+use super::error::denies;
+
+/// Statistics in a row without a broker, after which a client is given up: between a cluster that says
+/// that it has no brokers and a client that asks those of its settings again there may be one.
+const LOOKS_WITHOUT_BROKER: u32 = 2;
+
+/// Who hears what a client has to say.
+pub(super) trait Listener: Send + Sync + Sized + 'static {
+    /// An error. Most pass: the client goes on trying.
+    fn error(&self, _error: &KafkaError) {}
+
+    /// Figures of the client.
+    fn statistics(&self, _statistics: Statistics) {}
+
+    /// The client is of no use any more: librdkafka gave up, or lost all its brokers.
+    fn useless(&self, _why: &str) {}
+
+    /// The group gives or takes, before it counts and after.
+    fn rebalancing(&self, _consumer: &BaseConsumer<Context<Self>>, _what: &Rebalance<'_>) {}
+    fn rebalanced(&self, _consumer: &BaseConsumer<Context<Self>>, _what: &Rebalance<'_>) {}
 }
 
-/// The context of our clients.
-#[derive(Clone, Default)]
-pub(super) struct Context {
+/// Who hears what became of records.
+pub(super) trait Receiver: Listener {
+    /// What a report says of its record besides.
+    type Ticket: Send + Sync + 'static;
+
+    fn reported(&self, report: &DeliveryResult<'_>, ticket: Self::Ticket);
+}
+
+/// Hears nothing.
+pub(super) struct Nobody;
+
+impl Listener for Nobody {}
+
+impl Receiver for Nobody {
+    type Ticket = ();
+
+    fn reported(&self, _report: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// The context of every client.
+pub(super) struct Context<L = Nobody> {
+    pub(super) listener: L,
     token_file: Option<PathBuf>,
-    listener: Option<Arc<dyn Listener>>,
+    /// What the broker said when it refused us, the last time.
+    denial: Mutex<Option<String>>,
+    without_broker: AtomicU32,
+    is_useless: AtomicBool,
 }
 
-impl Context {
-    pub(super) fn new(token_file: Option<PathBuf>) -> Self {
-        Self { token_file, listener: None }
+impl<L: Listener> Context<L> {
+    pub(super) fn new(token_file: Option<PathBuf>, listener: L) -> Self {
+        Self { listener, token_file, denial: Mutex::default(), without_broker: AtomicU32::new(0), is_useless: AtomicBool::new(false) }
     }
 
-    pub(super) fn told(self, listener: Arc<dyn Listener>) -> Self {
-        Self { listener: Some(listener), ..self }
+    /// What the broker said when it refused us, if it did.
+    pub(super) fn denial(&self) -> Option<String> {
+        self.denial.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether another client must take its place.
+    pub(super) fn is_useless(&self) -> bool {
+        self.is_useless.load(Ordering::Relaxed)
+    }
+
+    fn denied(&self, what: &str) {
+        *self.denial.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
+    }
+
+    fn give_up(&self, why: &str) {
+        if !self.is_useless.swap(true, Ordering::Relaxed) {
+            self.listener.useless(why);
+        }
     }
 }
 
-impl ClientContext for Context {
+impl<L: Listener> ClientContext for Context<L> {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
+        // A broker that is shown no certificate it trusts hangs up, and says nothing more.
+        if facility == "SSL" {
+            self.denied(message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         report(&error, reason);
-        if is_fatal(&error)
-            && let Some(listener) = &self.listener
-        {
-            listener.fatal(reason);
+        if error.rdkafka_error_code().is_some_and(denies) {
+            self.denied(reason);
         }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.give_up(&format!("librdkafka gave up: {reason}"));
+        }
+        self.listener.error(&error);
     }
 
     fn stats(&self, statistics: Statistics) {
-        if let Some(listener) = &self.listener {
-            listener.statistics(statistics);
+        if statistics.brokers.values().any(is_broker) {
+            self.without_broker.store(0, Ordering::Relaxed);
+        } else if self.without_broker.fetch_add(1, Ordering::Relaxed) + 1 >= LOOKS_WITHOUT_BROKER {
+            counter!(telemetry::KAFKA_CLIENTS_LOST).increment(1);
+            tracing::warn!(client = statistics.name, "the client has forgotten its brokers: another takes its place");
+            self.give_up("the client has forgotten its brokers");
         }
+        self.listener.statistics(statistics);
     }
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -71,15 +139,31 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl<L: Listener> ConsumerContext for Context<L> {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, what: &Rebalance<'_>) {
+        self.listener.rebalancing(consumer, what);
+    }
 
-/// Whether the client cannot be used any more.
-pub(super) fn is_fatal(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, what: &Rebalance<'_>) {
+        self.listener.rebalanced(consumer, what);
+    }
+}
+
+impl<L: Receiver> ProducerContext for Context<L> {
+    type DeliveryOpaque = Box<L::Ticket>;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<L::Ticket>) {
+        self.listener.reported(report, *ticket);
+    }
+}
+
+/// Whether it is a way to the cluster: the coordinator's place is none, it points to one.
+fn is_broker(broker: &Broker) -> bool {
+    matches!(broker.source.as_str(), "learned" | "configured")
 }
 
 /// One log line of librdkafka.
-pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     use RDKafkaLogLevel as L;
     match level {
         // A property of consumers is no news to a producer.
@@ -91,7 +175,7 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 }
 
 /// One error of librdkafka. Most of them pass: it goes on trying.
-pub(super) fn report(error: &KafkaError, reason: &str) {
+fn report(error: &KafkaError, reason: &str) {
     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
         return;
     }
@@ -101,7 +185,7 @@ pub(super) fn report(error: &KafkaError, reason: &str) {
 }
 
 /// The token for SASL OAUTHBEARER, as the file holds it now: a JWT, whose claims tell its subject and end.
-pub(super) fn token(file: Option<&PathBuf>) -> Result<OAuthToken, Box<dyn Error>> {
+fn token(file: Option<&PathBuf>) -> Result<OAuthToken, Box<dyn Error>> {
     let path = file.ok_or("set kafka.token_file for SASL OAUTHBEARER")?;
     let token = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?.trim().to_owned();
     let claims = token.split('.').nth(1).ok_or("the token is no JWT")?;

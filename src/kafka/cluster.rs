@@ -2,7 +2,7 @@
 //!
 //! Invariant: never asked of a client that fetches, since the answer would wait behind its long poll.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,13 +14,15 @@ use crate::log::{Extent, LogError, Topic};
 use crate::wire::TopicNames;
 
 use super::KafkaOptions;
-use super::client::Context;
+use super::client::{Context, Listener, Nobody};
 use super::error::{KafkaFailure, log_error, not_created};
-use super::producers::Told;
 use super::settings::{Role, client_config};
 
 /// How long a new consumer is served, so that it asks for its token.
 const TOKEN_WAIT: Duration = Duration::from_millis(20);
+
+/// The client that asks.
+pub(super) type Asking = ThreadedProducer<Context<Nobody>>;
 
 /// A cluster as the gate uses it. Copies share one connection.
 #[derive(Clone)]
@@ -31,7 +33,7 @@ pub struct Cluster {
 struct Inner {
     options: KafkaOptions,
     /// Served by a thread of its own: errors and tokens wait for that.
-    admin: ThreadedProducer<Told>,
+    admin: Mutex<Arc<Asking>>,
 }
 
 impl Cluster {
@@ -40,8 +42,7 @@ impl Cluster {
     /// # Errors
     /// The settings are refused, or a secret cannot be read.
     pub fn new(options: KafkaOptions) -> Result<Self, KafkaFailure> {
-        let config = client_config(&options, Role::Admin)?;
-        let admin = config.create_with_context(Told::nobody(options.token_file.clone())).map_err(|error| not_created(&error))?;
+        let admin = Mutex::new(Arc::new(asking(&options)?));
         Ok(Self { inner: Arc::new(Inner { options, admin }) })
     }
 
@@ -72,11 +73,12 @@ impl Cluster {
         for broker in self.options().brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty()) {
             let alone = KafkaOptions { brokers: broker.to_owned(), ..self.options().clone() };
             let asked = Self::new(alone)?;
-            match asked.inner.admin.client().fetch_cluster_id(asked.patience()) {
+            let admin = asked.admin();
+            match admin.client().fetch_cluster_id(asked.patience()) {
                 Some(id) => ids.push((broker.to_owned(), id)),
                 None => {
                     tracing::warn!(broker, "the broker does not answer");
-                    denial = asked.inner.admin.client().context().denial().or(denial);
+                    denial = admin.context().denial().or(denial);
                 }
             }
         }
@@ -93,7 +95,7 @@ impl Cluster {
     /// The cluster cannot be asked.
     pub fn partitions(&self, topic: Topic) -> Result<u32, LogError> {
         let name = self.name(topic);
-        let metadata = self.inner.admin.client().fetch_metadata(Some(name), self.patience());
+        let metadata = self.admin().client().fetch_metadata(Some(name), self.patience());
         let metadata = metadata.map_err(|error| log_error(&error, &format!("asking for {name}")))?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == name) else { return Ok(0) };
         match found.error().map(RDKafkaErrorCode::from) {
@@ -110,7 +112,7 @@ impl Cluster {
     pub fn extent(&self, topic: Topic, partition: u32) -> Result<Extent, LogError> {
         let name = self.name(topic);
         let number = i32::try_from(partition).unwrap_or(i32::MAX);
-        match self.inner.admin.client().fetch_watermarks(name, number, self.patience()) {
+        match self.admin().client().fetch_watermarks(name, number, self.patience()) {
             Ok((first, next)) => Ok(Extent { topic, partition, first: offset(first), next: offset(next) }),
             Err(error) => match error.rdkafka_error_code() {
                 Some(code) if is_absent(code) => Err(self.absence(topic, partition)),
@@ -145,9 +147,14 @@ impl Cluster {
 
     /// A consumer for these topics. It learns their leaders now: a partition of a topic that it does
     /// not know yet would wait for its next look around, up to a second.
-    pub(super) fn consumer(&self, role: Role, context: Context, topics: &[Topic]) -> Result<BaseConsumer<Context>, KafkaFailure> {
-        let made: BaseConsumer<Context> =
-            client_config(self.options(), role)?.create_with_context(context).map_err(|error| not_created(&error))?;
+    pub(super) fn consumer<L: Listener>(
+        &self,
+        role: Role,
+        listener: L,
+        topics: &[Topic],
+    ) -> Result<BaseConsumer<Context<L>>, KafkaFailure> {
+        let made = client_config(self.options(), role)?.create_with_context(self.context(listener));
+        let made: BaseConsumer<Context<L>> = made.map_err(|error| not_created(&error))?;
         if self.options().uses_tokens() {
             // Its first token is asked for here; without one it knows nobody.
             drop(made.poll(TOKEN_WAIT));
@@ -161,14 +168,20 @@ impl Cluster {
         Ok(made)
     }
 
-    /// A context for a client that nobody listens to.
-    pub(super) fn context(&self) -> Context {
-        Context::new(self.inner.options.token_file.clone())
+    /// The context of a client of ours.
+    pub(super) fn context<L: Listener>(&self, listener: L) -> Context<L> {
+        Context::new(self.inner.options.token_file.clone(), listener)
     }
 
     /// The client that only asks.
-    pub(super) fn admin(&self) -> &ThreadedProducer<Told> {
-        &self.inner.admin
+    pub(super) fn admin(&self) -> Arc<Asking> {
+        let mut admin = self.inner.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        if admin.context().is_useless()
+            && let Ok(other) = asking(&self.inner.options)
+        {
+            *admin = Arc::new(other);
+        }
+        admin.clone()
     }
 
     /// The topics' names.
@@ -176,6 +189,11 @@ impl Cluster {
     pub fn names(&self) -> &TopicNames {
         &self.inner.options.names
     }
+}
+
+fn asking(options: &KafkaOptions) -> Result<Asking, KafkaFailure> {
+    let context = Context::new(options.token_file.clone(), Nobody);
+    client_config(options, Role::Admin)?.create_with_context(context).map_err(|error| not_created(&error))
 }
 
 /// An offset as we count them.
@@ -190,7 +208,7 @@ pub(super) fn is_absent(code: rdkafka::types::RDKafkaErrorCode) -> bool {
 }
 
 /// Asks a consumer to keep nothing assigned.
-pub(super) fn unassign(consumer: &BaseConsumer<Context>) {
+pub(super) fn unassign<L: Listener>(consumer: &BaseConsumer<Context<L>>) {
     if let Err(error) = consumer.unassign() {
         tracing::debug!(%error, "a consumer keeps its assignment");
     }

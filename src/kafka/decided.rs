@@ -4,7 +4,7 @@
 //! decision has the earlier one's bytes, and those name the earlier intent. It listens while somebody waits: a decision that
 //! comes before its intent's place is known is kept until then. Bounded: the oldest are forgotten.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use crate::domain::{InputTopic, Source};
 use crate::log::{Expected, LogError, OutputTopic, Topic, Verdicts};
 
-use super::client::Context;
-use super::cluster::Cluster;
+use super::client::{Context, Nobody};
+use super::cluster::{Cluster, offset};
 use super::error::log_error;
 use super::producers::{INTENT_HEADER, intent_of};
 use super::settings::Role;
@@ -49,12 +49,10 @@ impl DecisionWatch {
     /// # Errors
     /// The cluster cannot be asked, or the settings are refused.
     pub fn start(cluster: &Cluster) -> Result<Self, LogError> {
-        let consumer = cluster.consumer(Role::Tail, cluster.context(), &[Topic::Output(OutputTopic::Decisions)])?;
-        go_to_ends(cluster, &consumer)?;
+        let ear = Ear::new(cluster)?;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let listened = Arc::downgrade(&shared);
-        let asked = cluster.clone();
-        let listen = move || listen(&asked, &consumer, &listened);
+        let listen = move || ear.listen(&listened);
         let spawned = thread::Builder::new().name("kafka-decisions".into()).spawn(listen);
         spawned.map_err(|error| LogError::Io { detail: error.to_string() })?;
         Ok(Self { shared })
@@ -65,38 +63,70 @@ impl DecisionWatch {
     }
 }
 
-/// Stands at the end of every partition.
-fn go_to_ends(cluster: &Cluster, consumer: &BaseConsumer<Context>) -> Result<(), LogError> {
-    let topic = Topic::Output(OutputTopic::Decisions);
-    let mut wanted = TopicPartitionList::new();
-    let doing = |error| log_error(&error, "listening to the decisions");
-    for partition in 0..cluster.partitions(topic)? {
-        let at = cluster.extent(topic, partition)?.next;
-        let (number, at) = (i32::try_from(partition).unwrap_or(i32::MAX), i64::try_from(at).unwrap_or(i64::MAX));
-        wanted.add_partition_offset(cluster.name(topic), number, Offset::Offset(at)).map_err(doing)?;
-    }
-    consumer.assign(&wanted).map_err(doing)
+/// The consumer, and the next offset of each partition.
+struct Ear {
+    cluster: Cluster,
+    consumer: BaseConsumer<Context<Nobody>>,
+    next: BTreeMap<u32, u64>,
 }
 
-fn listen(cluster: &Cluster, consumer: &BaseConsumer<Context>, shared: &Weak<Mutex<Shared>>) {
-    let mut is_lost = false;
-    loop {
-        let polled = consumer.poll(POLL);
-        let Some(shared) = shared.upgrade() else { return };
-        match polled {
-            Some(Ok(message)) => {
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(place) = intent(&message) {
-                    shared.hear(place, message.payload().unwrap_or_default());
+impl Ear {
+    fn new(cluster: &Cluster) -> Result<Self, LogError> {
+        let mut ear = Self { cluster: cluster.clone(), consumer: consumer(cluster)?, next: BTreeMap::new() };
+        ear.go_on()?;
+        Ok(ear)
+    }
+
+    /// Stands where it was, or at the end of a partition that it has not heard, or that no longer has that place.
+    fn go_on(&mut self) -> Result<(), LogError> {
+        let topic = Topic::Output(OutputTopic::Decisions);
+        let mut wanted = TopicPartitionList::new();
+        let doing = |error| log_error(&error, "listening to the decisions");
+        for partition in 0..self.cluster.partitions(topic)? {
+            let extent = self.cluster.extent(topic, partition)?;
+            let kept = self.next.get(&partition).copied().filter(|next| (extent.first..=extent.next).contains(next));
+            let next = kept.unwrap_or(extent.next);
+            self.next.insert(partition, next);
+            let (number, at) = (i32::try_from(partition).unwrap_or(i32::MAX), i64::try_from(next).unwrap_or(i64::MAX));
+            wanted.add_partition_offset(self.cluster.name(topic), number, Offset::Offset(at)).map_err(doing)?;
+        }
+        self.consumer.assign(&wanted).map_err(doing)
+    }
+
+    fn listen(mut self, shared: &Weak<Mutex<Shared>>) {
+        let mut is_lost = false;
+        loop {
+            let polled = self.consumer.poll(POLL);
+            let Some(shared) = shared.upgrade() else { return };
+            match polled {
+                Some(Ok(message)) => {
+                    if let Ok(partition) = u32::try_from(message.partition()) {
+                        self.next.insert(partition, offset(message.offset()) + 1);
+                    }
+                    if let Some(place) = intent(&message) {
+                        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                        shared.hear(place, message.payload().unwrap_or_default());
+                    }
                 }
+                // The topic was truncated or made anew: that partition is silent until it is assigned again.
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => is_lost = true,
+                Some(Err(error)) => tracing::debug!(%error, "listening to the decisions"),
+                None => {}
             }
-            // The topic was truncated or made anew: that partition is silent until it is assigned again.
-            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => is_lost = true,
-            Some(Err(error)) => tracing::debug!(%error, "listening to the decisions"),
-            None if is_lost => is_lost = go_to_ends(cluster, consumer).is_err(),
-            None => {}
+            if self.consumer.context().is_useless()
+                && let Ok(other) = consumer(&self.cluster)
+            {
+                (self.consumer, is_lost) = (other, true);
+            }
+            if is_lost {
+                is_lost = self.go_on().is_err();
+            }
         }
     }
+}
+
+fn consumer(cluster: &Cluster) -> Result<BaseConsumer<Context<Nobody>>, LogError> {
+    Ok(cluster.consumer(Role::Tail, Nobody, &[Topic::Output(OutputTopic::Decisions)])?)
 }
 
 /// The intent that a decision answers.

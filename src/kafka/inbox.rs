@@ -12,8 +12,6 @@ use rdkafka::statistics::{Partition, Statistics};
 
 use crate::log::{InputRecord, LogError, LogEvent};
 
-use super::client::Listener;
-
 /// With more than this waiting, nothing more is taken from the client.
 const INPUTS_MAX: usize = 8_192;
 /// The same in bytes.
@@ -43,6 +41,14 @@ struct Post {
     woken: bool,
     /// The ends of partitions as the consumers saw them lately.
     ends: HashMap<(String, i32), u64>,
+    /// Where the consumer of this run stands, as it said lately.
+    positions: HashMap<(String, i32), u64>,
+}
+
+impl Post {
+    fn is_full(&self) -> bool {
+        self.inputs.len() >= INPUTS_MAX || self.input_bytes >= INPUT_BYTES_MAX
+    }
 }
 
 impl Inbox {
@@ -73,6 +79,7 @@ impl Inbox {
         post.inputs.clear();
         post.input_bytes = 0;
         post.lost = None;
+        post.positions.clear();
         self.room.notify_all();
         post.run
     }
@@ -113,10 +120,29 @@ impl Inbox {
     /// Waits until there is room for inputs. False when this run is over.
     pub(super) fn wait_for_room(&self, run: u64) -> bool {
         let mut post = self.post();
-        while post.run == run && (post.inputs.len() >= INPUTS_MAX || post.input_bytes >= INPUT_BYTES_MAX) {
+        while post.run == run && post.is_full() {
             post = self.room.wait(post).unwrap_or_else(PoisonError::into_inner);
         }
         post.run == run
+    }
+
+    /// Waits this long, or until the run is over. False when it is over.
+    pub(super) fn wait_in(&self, run: u64, long: Duration) -> bool {
+        let deadline = Instant::now() + long;
+        let mut post = self.post();
+        while post.run == run {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            post = self.room.wait_timeout(post, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    /// Whether the reader waits for the shard, and not the shard for the reader.
+    pub(super) fn is_full(&self) -> bool {
+        self.post().is_full()
     }
 
     /// The inputs of this run cannot be read on.
@@ -161,6 +187,30 @@ impl Inbox {
         self.post().inputs.len()
     }
 
+    /// What the consumer says of itself.
+    pub(super) fn saw(&self, run: u64, statistics: Statistics) {
+        let mut post = self.post();
+        if post.run != run {
+            return;
+        }
+        for topic in statistics.topics.into_values() {
+            for partition in topic.partitions.into_values() {
+                let place = (topic.topic.clone(), partition.partition);
+                if let Some(end) = seen_end(&partition) {
+                    post.ends.insert(place.clone(), end);
+                }
+                if let Ok(position) = u64::try_from(partition.next_offset.max(partition.app_offset)) {
+                    post.positions.insert(place, position);
+                }
+            }
+        }
+    }
+
+    /// Where this run's consumer stands, as it said lately.
+    pub(super) fn position(&self, topic: &str, partition: i32) -> Option<u64> {
+        self.post().positions.get(&(topic.to_owned(), partition)).copied()
+    }
+
     /// The end of a partition as it was seen lately.
     pub(super) fn seen_end(&self, topic: &str, partition: i32) -> Option<u64> {
         self.post().ends.get(&(topic.to_owned(), partition)).copied()
@@ -177,26 +227,6 @@ fn seen_end(partition: &Partition) -> Option<u64> {
 
 fn bytes_of(record: &InputRecord) -> usize {
     record.payload.len() + record.key.as_ref().map_or(0, Vec::len) + RECORD_BYTES
-}
-
-impl Listener for Inbox {
-    fn statistics(&self, statistics: Statistics) {
-        let mut post = self.post();
-        for topic in statistics.topics.into_values() {
-            for partition in topic.partitions.into_values() {
-                if let Some(end) = seen_end(&partition) {
-                    post.ends.insert((topic.topic.clone(), partition.partition), end);
-                }
-            }
-        }
-    }
-
-    fn fatal(&self, what: &str) {
-        let mut post = self.post();
-        let error = LogError::Io { detail: format!("librdkafka gave up: {what}") };
-        post.events.push_back(LogEvent::Failed { ticket: u64::MAX, error });
-        self.news.notify_all();
-    }
 }
 
 #[cfg(test)]

@@ -4,21 +4,18 @@
 //! transaction, and readers of committed records see none of it before its end. Deliberately absent:
 //! order between requests.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{self, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::statistics::Statistics;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ThreadedProducer};
 
 use crate::log::{AppendDone, LogError, NewRecord, Placed, Topic};
 
-use super::client;
+use super::client::{Context, Listener, Receiver};
 use super::cluster::{Cluster, offset};
 use super::error::{KafkaFailure, log_error, not_created};
 use super::settings::{Role, client_config};
@@ -39,21 +36,18 @@ pub(super) struct Routed {
 /// The writers of what comes by HTTP.
 pub(super) struct Ingress {
     cluster: Cluster,
-    single: ThreadedProducer<Reports>,
+    single: Mutex<Arc<Single>>,
     batches: SyncSender<(Vec<Routed>, AppendDone)>,
 }
 
 impl Ingress {
     pub(super) fn new(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        let reports = || Reports { token_file: cluster.options().token_file.clone() };
-        let single = client_config(cluster.options(), Role::Ingress)?.create_with_context(reports());
-        let single = single.map_err(|error| not_created(&error))?;
         let (batches, waiting) = sync_channel(BATCHES_MAX);
         let mut writer = Batches { cluster: cluster.clone(), producer: None };
         let run = move || writer.run(&waiting);
         let spawned = thread::Builder::new().name("kafka-batches".into()).spawn(run);
         spawned.map_err(|error| KafkaFailure::Settings { detail: error.to_string() })?;
-        Ok(Self { cluster: cluster.clone(), single, batches })
+        Ok(Self { cluster: cluster.clone(), single: Mutex::new(single(cluster)?), batches })
     }
 
     /// Writes one record, or several as one.
@@ -71,9 +65,20 @@ impl Ingress {
         let answer = Answer::new(1, done);
         let opaque = Box::new(Report { answer: answer.clone(), place: 0, topic, partition: routed.partition });
         let record = with_payload(&self.cluster, &routed, opaque);
-        if let Err((error, _)) = self.single.send(record) {
+        if let Err((error, _)) = self.single().send(record) {
             answer.fail(log_error(&error, "sending a record"));
         }
+    }
+
+    /// Another one, when the last is of no use any more: what waits there fails as it ends.
+    fn single(&self) -> Arc<Single> {
+        let mut kept = self.single.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.context().is_useless()
+            && let Ok(other) = single(&self.cluster)
+        {
+            *kept = other;
+        }
+        kept.clone()
     }
 }
 
@@ -138,34 +143,15 @@ struct Report {
     partition: u32,
 }
 
-/// The context of both producers.
-struct Reports {
-    token_file: Option<std::path::PathBuf>,
-}
+/// Tells whoever waits for a record.
+struct Reports;
 
-impl ClientContext for Reports {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+impl Listener for Reports {}
 
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
+impl Receiver for Reports {
+    type Ticket = Report;
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::report(&error, reason);
-    }
-
-    fn stats(&self, _statistics: Statistics) {}
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        client::token(self.token_file.as_ref())
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Report>;
-
-    fn delivery(&self, report: &DeliveryResult<'_>, whom: Box<Report>) {
-        let Report { answer, place, topic, partition } = *whom;
+    fn reported(&self, report: &DeliveryResult<'_>, Report { answer, place, topic, partition }: Report) {
         match report {
             Ok(record) => answer.place(place, Placed { topic, partition, offset: offset(record.offset()) }),
             Err((error, _)) => answer.fail(log_error(error, "writing a record")),
@@ -173,14 +159,21 @@ impl ProducerContext for Reports {
     }
 }
 
+type Single = ThreadedProducer<Context<Reports>>;
+
+fn single(cluster: &Cluster) -> Result<Arc<Single>, KafkaFailure> {
+    let made = client_config(cluster.options(), Role::Ingress)?.create_with_context(cluster.context(Reports));
+    Ok(Arc::new(made.map_err(|error| not_created(&error))?))
+}
+
 /// Writes batches, one transaction each.
 struct Batches {
     cluster: Cluster,
-    producer: Option<BaseProducer<Reports>>,
+    producer: Option<BaseProducer<Context<Reports>>>,
 }
 
 impl Batches {
-    fn run(&mut self, waiting: &Receiver<(Vec<Routed>, AppendDone)>) {
+    fn run(&mut self, waiting: &mpsc::Receiver<(Vec<Routed>, AppendDone)>) {
         while let Ok((records, done)) = waiting.recv() {
             let written = self.write(&records);
             if written.is_err() {
@@ -192,7 +185,7 @@ impl Batches {
     }
 
     fn write(&mut self, records: &[Routed]) -> Result<Vec<Placed>, LogError> {
-        let (told, placed) = std::sync::mpsc::channel();
+        let (told, placed) = mpsc::channel();
         let answer = Answer::new(records.len(), Box::new(move |placed| drop(told.send(placed))));
         let cluster = self.cluster.clone();
         let producer = self.producer()?;
@@ -212,14 +205,18 @@ impl Batches {
         placed.try_recv().unwrap_or(Err(LogError::Io { detail: "a batch was committed without its reports".into() }))
     }
 
-    fn producer(&mut self) -> Result<&BaseProducer<Reports>, LogError> {
+    fn producer(&mut self) -> Result<&BaseProducer<Context<Reports>>, LogError> {
         let Self { cluster, producer } = self;
+        // Nobody serves it between two batches: what it had to say waits.
+        if let Some(made) = producer.as_ref() {
+            made.poll(Duration::ZERO);
+        }
+        producer.take_if(|made| made.context().is_useless());
         match producer {
             Some(producer) => Ok(producer),
             None => {
-                let reports = Reports { token_file: cluster.options().token_file.clone() };
-                let made: BaseProducer<Reports> = client_config(cluster.options(), Role::Batches)?
-                    .create_with_context(reports)
+                let made: BaseProducer<Context<Reports>> = client_config(cluster.options(), Role::Batches)?
+                    .create_with_context(cluster.context(Reports))
                     .map_err(|error| LogError::from(not_created(&error)))?;
                 if cluster.options().token_file.is_some() {
                     // The token is asked for when the client is served, and nobody else serves this one.
@@ -232,7 +229,7 @@ impl Batches {
     }
 }
 
-fn abort(producer: &BaseProducer<Reports>) {
+fn abort(producer: &BaseProducer<Context<Reports>>) {
     if let Err(error) = producer.abort_transaction(STEP) {
         tracing::warn!(%error, "a batch that failed is aborted by the broker's timeout");
     }

@@ -1,22 +1,26 @@
-//! The consumer of a shard's inputs, on a thread of its own.
+//! The consumer of a shard's inputs, on a thread of its own, and whoever watches it.
 //!
 //! Invariant: it begins where the ledger says; a position that is not kept is an error, never
-//! corrected. Deliberately absent: groups, commits.
+//! corrected; it does not stay silent where there is more to read. Deliberately absent: groups,
+//! commits.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
+use metrics::counter;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::statistics::Statistics;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::domain::{InputTopic, Source};
 use crate::log::{InputRecord, LogError, Topic};
+use crate::telemetry;
 use crate::wire::frame::PAYLOAD_BYTES_KEPT;
 
-use super::client::Context;
+use super::client::{Context, Listener};
 use super::cluster::{Cluster, is_absent, offset};
 use super::error::log_error;
 use super::inbox::Inbox;
@@ -24,6 +28,8 @@ use super::settings::Role;
 
 /// How long a poll waits, and so how long an end takes at most.
 const POLL: Duration = Duration::from_millis(100);
+/// How often what is read is compared with what there is. A client can fall silent without an error (docs/KAFKA.md).
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Records that are handed over at once.
 const BATCH: usize = 512;
 
@@ -33,7 +39,6 @@ pub(super) type Starts = Vec<(InputTopic, u32, u64)>;
 /// A running consumer.
 pub(super) struct Inputs {
     inbox: Arc<Inbox>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Inputs {
@@ -42,7 +47,7 @@ impl Inputs {
         let run = inbox.begin_run();
         let mut topics: Vec<Topic> = starts.iter().map(|(topic, ..)| Topic::Input(*topic)).collect();
         topics.dedup();
-        let consumer = cluster.consumer(Role::Inputs, cluster.context().told(inbox.clone()), &topics)?;
+        let consumer = cluster.consumer(Role::Inputs, Hearing { inbox: inbox.clone(), run }, &topics)?;
         let mut wanted = TopicPartitionList::with_capacity(starts.len());
         let doing = |error: KafkaError| log_error(&error, "going to the ledger's positions");
         for (topic, partition, next) in &starts {
@@ -51,10 +56,11 @@ impl Inputs {
             wanted.add_partition_offset(cluster.name(Topic::Input(*topic)), number, at).map_err(doing)?;
         }
         consumer.assign(&wanted).map_err(doing)?;
+        let watching = Watching { cluster: cluster.clone(), inbox: inbox.clone(), run, starts: starts.clone() };
         let reading = Reading { cluster: cluster.clone(), consumer, inbox: inbox.clone(), run, starts };
-        let thread = thread::Builder::new().name("kafka-inputs".into()).spawn(move || reading.run());
-        let thread = thread.map_err(|error| LogError::Io { detail: error.to_string() })?;
-        Ok(Self { inbox: inbox.clone(), thread: Some(thread) })
+        spawn("kafka-inputs", move || reading.run())?;
+        spawn("kafka-watch", move || watching.run())?;
+        Ok(Self { inbox: inbox.clone() })
     }
 }
 
@@ -62,13 +68,33 @@ impl Drop for Inputs {
     fn drop(&mut self) {
         // A new run ends the old one; its thread closes its consumer by itself.
         self.inbox.begin_run();
-        drop(self.thread.take());
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), LogError> {
+    let spawned = thread::Builder::new().name(name.into()).spawn(work);
+    spawned.map(drop).map_err(|error| LogError::Io { detail: error.to_string() })
+}
+
+/// Hears what the consumer says of itself.
+struct Hearing {
+    inbox: Arc<Inbox>,
+    run: u64,
+}
+
+impl Listener for Hearing {
+    fn statistics(&self, statistics: Statistics) {
+        self.inbox.saw(self.run, statistics);
+    }
+
+    fn useless(&self, why: &str) {
+        self.inbox.lose(self.run, LogError::Busy { detail: format!("reading the inputs: {why}") });
     }
 }
 
 struct Reading {
     cluster: Cluster,
-    consumer: BaseConsumer<Context>,
+    consumer: BaseConsumer<Context<Hearing>>,
     inbox: Arc<Inbox>,
     run: u64,
     starts: Starts,
@@ -142,6 +168,43 @@ impl Reading {
             }
         }
         LogError::Busy { detail: "a position of an input is out of range".into() }
+    }
+}
+
+/// Compares where a consumer stands with what there is: a question may take seconds, so it is asked
+/// on a thread of its own.
+struct Watching {
+    cluster: Cluster,
+    inbox: Arc<Inbox>,
+    run: u64,
+    starts: Starts,
+}
+
+impl Watching {
+    fn run(self) {
+        // Where each stood at the last look, if there was more to read.
+        let mut stood = vec![None; self.starts.len()];
+        while self.inbox.wait_in(self.run, LOOK_EVERY) {
+            for (&(topic, partition, start), stood) in self.starts.iter().zip(&mut stood) {
+                let at = self.waits_at(Topic::Input(topic), partition, start);
+                if let Some(offset) = at
+                    && at == *stood
+                {
+                    counter!(telemetry::KAFKA_CLIENTS_LOST).increment(1);
+                    let detail = format!("{} {partition} does not come from offset {offset} on", Topic::Input(topic));
+                    return self.inbox.lose(self.run, LogError::Busy { detail });
+                }
+                *stood = at;
+            }
+        }
+    }
+
+    /// Where it stands, when there is more and the shard would take it.
+    fn waits_at(&self, topic: Topic, partition: u32, start: u64) -> Option<u64> {
+        let number = i32::try_from(partition).unwrap_or(i32::MAX);
+        let at = self.inbox.position(self.cluster.name(topic), number).unwrap_or(start);
+        let next = self.cluster.extent(topic, partition).ok()?.next;
+        (next > at && !self.inbox.is_full()).then_some(at)
     }
 }
 

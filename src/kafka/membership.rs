@@ -10,22 +10,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
 
 use crate::domain::InputTopic;
 use crate::log::Topic;
 
-use super::client;
+use super::client::{Context, Listener};
 use super::cluster::Cluster;
 use super::error::not_created;
 use super::settings::{Role, client_config};
 
 /// How often the group is served.
 const POLL: Duration = Duration::from_millis(100);
+/// When it is tried again to join with another client.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Who is told which shards are this instance's.
 pub trait Assignment: Send + Sync {
@@ -68,13 +67,11 @@ impl Membership {
     /// [`GroupError`].
     pub fn join(cluster: &Cluster, assignment: Arc<dyn Assignment>) -> Result<Self, GroupError> {
         let joined = Arc::new(AtomicBool::new(false));
-        let member = Member { assignment, joined: joined.clone(), token_file: cluster.options().token_file.clone() };
-        let config = client_config(cluster.options(), Role::Membership)?;
-        let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(|error| not_created(&error))?;
-        consumer.subscribe(&[cluster.name(Topic::Input(InputTopic::Intents))]).map_err(GroupError::Join)?;
+        let member = Member { assignment, joined: joined.clone() };
+        let consumer = consumer(cluster, member.clone())?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let serve = move || serve(&consumer, &stopped);
+        let (cluster, stopped) = (cluster.clone(), stop.clone());
+        let serve = move || serve(&cluster, &member, consumer, &stopped);
         let thread = thread::Builder::new().name("kafka-group".into()).spawn(serve).map_err(GroupError::Thread)?;
         Ok(Self { stop, joined, thread: Some(thread) })
     }
@@ -106,21 +103,43 @@ impl Drop for Membership {
     }
 }
 
-fn serve(consumer: &BaseConsumer<Member>, stop: &AtomicBool) {
+fn consumer(cluster: &Cluster, member: Member) -> Result<BaseConsumer<Context<Member>>, GroupError> {
+    let made = client_config(cluster.options(), Role::Membership)?.create_with_context(cluster.context(member));
+    let consumer: BaseConsumer<Context<Member>> = made.map_err(|error| not_created(&error))?;
+    consumer.subscribe(&[cluster.name(Topic::Input(InputTopic::Intents))]).map_err(GroupError::Join)?;
+    Ok(consumer)
+}
+
+fn serve(cluster: &Cluster, member: &Member, first: BaseConsumer<Context<Member>>, stop: &AtomicBool) {
+    let mut kept = Some(first);
     while !stop.load(Ordering::Relaxed) {
-        match consumer.poll(POLL) {
+        let Some(serving) = &kept else {
+            match consumer(cluster, member.clone()) {
+                Ok(other) => kept = Some(other),
+                Err(error) => {
+                    tracing::warn!(%error, "the group cannot be joined again yet");
+                    thread::sleep(RETRY_AFTER);
+                }
+            }
+            continue;
+        };
+        match serving.poll(POLL) {
             // Fetched before it was paused.
             Some(Ok(_)) | None => {}
-            Some(Err(error)) => consumer.context().heard(&error),
+            Some(Err(error)) => member.heard(&error),
+        }
+        if serving.context().is_useless() {
+            // Its end takes the shards away, and the next one is given them again.
+            kept = None;
         }
     }
 }
 
 /// Hears of assignments, on the thread that serves the group.
+#[derive(Clone)]
 struct Member {
     assignment: Arc<dyn Assignment>,
     joined: Arc<AtomicBool>,
-    token_file: Option<std::path::PathBuf>,
 }
 
 impl Member {
@@ -132,27 +151,12 @@ impl Member {
     }
 }
 
-impl ClientContext for Member {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+impl Listener for Member {
+    fn error(&self, error: &KafkaError) {
+        self.heard(error);
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::report(&error, reason);
-        self.heard(&error);
-    }
-
-    fn stats(&self, _statistics: Statistics) {}
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        client::token(self.token_file.as_ref())
-    }
-}
-
-impl ConsumerContext for Member {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn rebalancing(&self, consumer: &BaseConsumer<Context<Self>>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(partitions) => {
                 let (shards, lost) = (shards(partitions), consumer.assignment_lost());
@@ -164,7 +168,7 @@ impl ConsumerContext for Member {
         }
     }
 
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn rebalanced(&self, consumer: &BaseConsumer<Context<Self>>, rebalance: &Rebalance<'_>) {
         let Rebalance::Assign(partitions) = rebalance else { return };
         if let Err(error) = consumer.pause(partitions) {
             tracing::warn!(%error, "the group's consumer could not be paused, and reads what it does not need");

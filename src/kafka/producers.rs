@@ -4,26 +4,22 @@
 //! each report names the offset of its own record. A failed report ends both: what was behind it may
 //! have landed, and only the ledger can tell.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::gauge;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, Timestamp};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
-use rdkafka::statistics::Statistics;
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 
 use crate::domain::Source;
 use crate::log::{LogError, LogEvent, OutputRecord, OutputTag, OutputTopic, Topic};
 use crate::telemetry;
 
-use super::client;
+use super::client::{Context, Listener, Receiver};
 use super::cluster::{Cluster, offset};
-use super::error::{KafkaFailure, denies, log_error, not_created};
+use super::error::{KafkaFailure, log_error, not_created};
 use super::inbox::Inbox;
 use super::settings::{Role, client_config};
 
@@ -35,74 +31,29 @@ pub(super) const TAG_HEADER: &str = "output";
 pub(super) const INTENT_HEADER: &str = "intent";
 
 /// Whom a delivery report is for.
-pub(super) struct Ticket {
+struct Ticket {
     /// As given to the port.
-    pub(super) ticket: u64,
+    ticket: u64,
     /// The output topic; a ledger entry has none.
-    pub(super) topic: Option<OutputTopic>,
+    topic: Option<OutputTopic>,
 }
 
-/// The context of a shard's producers.
-pub(super) struct Told {
-    token_file: Option<PathBuf>,
-    inbox: Option<(Arc<Inbox>, u64)>,
-    /// What the broker said when it refused us, the last time.
-    denial: Mutex<Option<String>>,
+/// Whose reports they are: an inbox and its session.
+struct Told {
+    inbox: Arc<Inbox>,
+    session: u64,
 }
 
-impl Told {
-    /// For a producer that sends nothing.
-    pub(super) const fn nobody(token_file: Option<PathBuf>) -> Self {
-        Self { token_file, inbox: None, denial: Mutex::new(None) }
-    }
-
-    fn denied(&self, what: &str) {
-        *self.denial.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
-    }
-
-    /// What the broker said when it refused us, if it did.
-    pub(super) fn denial(&self) -> Option<String> {
-        self.denial.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl Listener for Told {
+    fn useless(&self, why: &str) {
+        self.inbox.tell(self.session, LogEvent::Failed { ticket: u64::MAX, error: LogError::Busy { detail: why.into() } });
     }
 }
 
-impl ClientContext for Told {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+impl Receiver for Told {
+    type Ticket = Ticket;
 
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-        // A broker that is shown no certificate it trusts hangs up, and says nothing more.
-        if facility == "SSL" {
-            self.denied(message);
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::report(&error, reason);
-        if error.rdkafka_error_code().is_some_and(denies) {
-            self.denied(reason);
-        }
-        if client::is_fatal(&error)
-            && let Some((inbox, session)) = &self.inbox
-        {
-            let error = LogError::Io { detail: format!("librdkafka gave up: {reason}") };
-            inbox.tell(*session, LogEvent::Failed { ticket: u64::MAX, error });
-        }
-    }
-
-    fn stats(&self, _statistics: Statistics) {}
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        client::token(self.token_file.as_ref())
-    }
-}
-
-impl ProducerContext for Told {
-    type DeliveryOpaque = Box<Ticket>;
-
-    fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        let Some((inbox, session)) = &self.inbox else { return };
-        let Ticket { ticket, topic } = *ticket;
+    fn reported(&self, report: &DeliveryResult<'_>, Ticket { ticket, topic }: Ticket) {
         let event = match report {
             Ok(record) => match topic {
                 None => {
@@ -113,7 +64,7 @@ impl ProducerContext for Told {
             },
             Err((error, _)) => LogEvent::Failed { ticket, error: log_error(error, "writing a record") },
         };
-        inbox.tell(*session, event);
+        self.inbox.tell(self.session, event);
     }
 }
 
@@ -126,19 +77,15 @@ fn tell_skew(stamped: Timestamp) {
 
 /// The producers of one session.
 pub(super) struct Producers {
-    ledger: Arc<ThreadedProducer<Told>>,
-    outputs: Arc<ThreadedProducer<Told>>,
+    ledger: Arc<ThreadedProducer<Context<Told>>>,
+    outputs: Arc<ThreadedProducer<Context<Told>>>,
 }
 
 impl Producers {
     /// New ones; they get ready in the background, so that their first record does not wait for that.
     pub(super) fn new(cluster: &Cluster, inbox: &Arc<Inbox>, session: u64) -> Result<Self, KafkaFailure> {
-        let make = |role| -> Result<Arc<ThreadedProducer<Told>>, KafkaFailure> {
-            let told = Told {
-                token_file: cluster.options().token_file.clone(),
-                inbox: Some((Arc::clone(inbox), session)),
-                denial: Mutex::default(),
-            };
+        let make = |role| -> Result<Arc<ThreadedProducer<Context<Told>>>, KafkaFailure> {
+            let told = cluster.context(Told { inbox: Arc::clone(inbox), session });
             let producer = client_config(cluster.options(), role)?.create_with_context(told);
             Ok(Arc::new(producer.map_err(|error| not_created(&error))?))
         };

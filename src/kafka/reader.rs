@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::domain::InputTopic;
 use crate::log::{LogError, OutputTopic, StoredRecord, Topic};
 
-use super::client::Context;
+use super::client::{Context, Nobody};
 use super::cluster::{Cluster, is_absent, offset, unassign};
 use super::error::{KafkaFailure, log_error};
 use super::producers::{TAG_HEADER, tag_of};
@@ -37,13 +37,12 @@ const READ_IN_RANGES: [Topic; 8] = [
 /// A reader of one partition at a time.
 pub struct Reader {
     cluster: Cluster,
-    consumer: BaseConsumer<Context>,
+    role: Role,
+    consumer: BaseConsumer<Context<Nobody>>,
     place: Option<Place>,
     /// What was asked last, when it was at the end.
     asked: Option<(Topic, u32, u64)>,
     seen_end: Option<u64>,
-    /// Whether it stays where it is once it is at the end.
-    stays: bool,
 }
 
 /// Where a reader stands.
@@ -60,7 +59,7 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_ranges(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Range, false, &READ_IN_RANGES)
+        Self::new(cluster, Role::Range)
     }
 
     /// A reader that stays at the end and waits for more.
@@ -68,12 +67,17 @@ impl Reader {
     /// # Errors
     /// The settings are refused.
     pub fn of_tails(cluster: &Cluster) -> Result<Self, KafkaFailure> {
-        Self::new(cluster, Role::Tail, true, &[Topic::Ledger])
+        Self::new(cluster, Role::Tail)
     }
 
-    fn new(cluster: &Cluster, role: Role, stays: bool, topics: &[Topic]) -> Result<Self, KafkaFailure> {
-        let consumer = cluster.consumer(role, cluster.context(), topics)?;
-        Ok(Self { cluster: cluster.clone(), consumer, place: None, asked: None, seen_end: None, stays })
+    fn new(cluster: &Cluster, role: Role) -> Result<Self, KafkaFailure> {
+        let consumer = consumer(cluster, role)?;
+        Ok(Self { cluster: cluster.clone(), role, consumer, place: None, asked: None, seen_end: None })
+    }
+
+    /// Whether it stays where it is once it is at the end.
+    fn stays(&self) -> bool {
+        self.role == Role::Tail
     }
 
     /// The end of the partition that was read last, as far as it was seen.
@@ -86,13 +90,17 @@ impl Reader {
     /// # Errors
     /// `from` is not kept (any more, or yet), or the cluster does not answer.
     pub fn read(&mut self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        if self.consumer.context().is_useless() {
+            self.consumer = consumer(&self.cluster, self.role)?;
+            self.place = None;
+        }
         let stands = |place: &Place| (place.topic, place.partition, place.next) == (topic, partition, from);
         if !self.place.as_ref().is_some_and(stands) && !self.go_to(topic, partition, from)? {
             return Ok(Vec::new());
         }
         let records = self.collect(limit);
         match &records {
-            Ok(_) if self.stays || !self.place.as_ref().is_some_and(|place| place.at_end) => {}
+            Ok(_) if self.stays() || !self.place.as_ref().is_some_and(|place| place.at_end) => {}
             Ok(_) | Err(_) => self.let_go(),
         }
         records
@@ -107,7 +115,7 @@ impl Reader {
         }
         self.seen_end = Some(extent.next);
         let at_end = from == extent.next;
-        if at_end && (!self.stays || self.asked.replace((topic, partition, from)) != Some((topic, partition, from))) {
+        if at_end && (!self.stays() || self.asked.replace((topic, partition, from)) != Some((topic, partition, from))) {
             return Ok(false);
         }
         let mut wanted = TopicPartitionList::with_capacity(1);
@@ -159,6 +167,11 @@ impl Reader {
         }
         Ok(records)
     }
+}
+
+fn consumer(cluster: &Cluster, role: Role) -> Result<BaseConsumer<Context<Nobody>>, KafkaFailure> {
+    let topics: &[Topic] = if role == Role::Tail { &[Topic::Ledger] } else { &READ_IN_RANGES };
+    cluster.consumer(role, Nobody, topics)
 }
 
 /// Whether an error of the consumer ends the reading.

@@ -5,20 +5,16 @@
 //! Deliberately absent: order between partitions; [`Sender::report`] lets the caller wait.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
-use rdkafka::statistics::Statistics;
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use crate::log::{LogError, NewRecord, Placed, Topic};
 
-use super::client;
+use super::client::{Context, Listener, Receiver};
 use super::cluster::{Cluster, offset};
 use super::error::{KafkaFailure, log_error, not_created};
 use super::settings::{Role, client_config};
@@ -35,8 +31,8 @@ pub struct Report {
 /// A producer for a tool.
 pub struct Sender {
     cluster: Cluster,
-    producer: ThreadedProducer<Told>,
-    reports: Receiver<Report>,
+    producer: ThreadedProducer<Context<Told>>,
+    reports: mpsc::Receiver<Report>,
     partitions: BTreeMap<Topic, u32>,
 }
 
@@ -47,7 +43,7 @@ impl Sender {
     /// The settings are refused.
     pub fn new(cluster: &Cluster) -> Result<Self, KafkaFailure> {
         let (tell, reports) = mpsc::channel();
-        let told = Told { token_file: cluster.options().token_file.clone(), tell };
+        let told = cluster.context(Told { tell });
         let producer = client_config(cluster.options(), Role::Send)?.create_with_context(told);
         let producer = producer.map_err(|error| not_created(&error))?;
         Ok(Self { cluster: cluster.clone(), producer, reports, partitions: BTreeMap::new() })
@@ -104,8 +100,11 @@ impl Sender {
     /// The next report: one that is there, or the first that comes within `wait`.
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client is gone, or of no use any more: what was not reported may have landed, or not.
     pub fn report(&self, wait: Duration) -> Result<Option<Report>, LogError> {
+        if self.producer.context().is_useless() {
+            return Err(LogError::Io { detail: "the client has lost its brokers for good".into() });
+        }
         match self.reports.recv_timeout(wait) {
             Ok(report) => Ok(Some(report)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -122,33 +121,15 @@ struct Whom {
 }
 
 struct Told {
-    token_file: Option<PathBuf>,
     tell: mpsc::Sender<Report>,
 }
 
-impl ClientContext for Told {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+impl Listener for Told {}
 
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
+impl Receiver for Told {
+    type Ticket = Whom;
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::report(&error, reason);
-    }
-
-    fn stats(&self, _statistics: Statistics) {}
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        client::token(self.token_file.as_ref())
-    }
-}
-
-impl ProducerContext for Told {
-    type DeliveryOpaque = Box<Whom>;
-
-    fn delivery(&self, report: &DeliveryResult<'_>, whom: Box<Whom>) {
-        let Whom { ticket, topic, partition } = *whom;
+    fn reported(&self, report: &DeliveryResult<'_>, Whom { ticket, topic, partition }: Whom) {
         let placed = match report {
             Ok(record) => Ok(Placed { topic, partition, offset: offset(record.offset()) }),
             Err((error, _)) => Err(log_error(error, "writing a record")),

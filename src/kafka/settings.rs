@@ -78,7 +78,7 @@ const OWNED: &[(&str, &str)] = &[
     ("transactional.id", "the gate's own records are in no transaction"),
     ("enable.partition.eof", "the gate sets it where it needs it"),
     ("partitioner", "set shard.partitioner"),
-    ("statistics.interval.ms", "the gate needs its own to know how far it lags"),
+    ("statistics.interval.ms", "the gate needs its own to know how far it lags and whether a client is of use"),
     ("max.in.flight", "set frame.in_flight_max"),
     ("max.in.flight.requests.per.connection", "set frame.in_flight_max"),
     ("queue.buffering.max.ms", "say linger.ms; the ledger's is 0, since a sixth frame that waits makes the client spin"),
@@ -142,9 +142,12 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
     }
     config.set("bootstrap.servers", &options.brokers);
     config.set("client.id", format!("{}-{}", options.group, options.instance));
-    for (name, value) in guarantees(role) {
+    let readers: &[(&str, &str)] = if matches!(role, Role::Inputs | Role::Tail | Role::Range) { READER } else { &[] };
+    for (name, value) in readers.iter().chain(guarantees(role)) {
         config.set(*name, *value);
     }
+    // They tell how far it lags, and whether it still knows a broker.
+    config.set("statistics.interval.ms", if role == Role::Inputs { "1000" } else { "2000" });
     match role {
         Role::Membership => {
             config.set("group.id", &options.group);
@@ -219,14 +222,14 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-const CONSUMER: &[(&str, &str)] = &[
+/// Of everyone who reads records.
+const READER: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("isolation.level", "read_committed"),
     ("check.crcs", "true"),
     ("allow.auto.create.topics", "false"),
     ("auto.offset.reset", "error"),
-    ("statistics.interval.ms", "1000"),
 ];
 
 /// The longest output; `topics create` gives the topics the same.
@@ -246,23 +249,9 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.min.messages", "1"),
             ("queued.max.messages.kbytes", "64"),
         ],
-        Role::Inputs => CONSUMER,
-        Role::Tail => &[
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("isolation.level", "read_committed"),
-            ("check.crcs", "true"),
-            ("allow.auto.create.topics", "false"),
-            ("auto.offset.reset", "error"),
-            ("enable.partition.eof", "true"),
-        ],
+        Role::Inputs => &[],
+        Role::Tail => &[("enable.partition.eof", "true")],
         Role::Range => &[
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("isolation.level", "read_committed"),
-            ("check.crcs", "true"),
-            ("allow.auto.create.topics", "false"),
-            ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
             // The next range waits behind an empty fetch of the last one.
             ("fetch.min.bytes", "1"),

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use crate::log::LogError;
 
-use super::client::Context;
+use super::client::{Context, Nobody};
 use super::cluster::Cluster;
 use super::error::not_created;
 use super::settings::{Role, client_config};
@@ -48,7 +48,7 @@ impl Admin {
     /// The settings are refused.
     pub fn new(cluster: &Cluster) -> Result<Self, LogError> {
         let config = client_config(cluster.options(), Role::Admin)?;
-        let client = config.create_with_context(cluster.context()).map_err(|error| not_created(&error))?;
+        let client = config.create_with_context(cluster.context(Nobody)).map_err(|error| not_created(&error))?;
         let waits = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let waits = waits.map_err(|error| LogError::Io { detail: error.to_string() })?;
         Ok(Self { cluster: cluster.clone(), client, waits })

@@ -11,6 +11,7 @@ use crate::domain::InputTopic;
 use crate::log::{LogError, Topic};
 
 use super::super::admin::{Unseen, is_used};
+use super::super::client::Nobody;
 use super::super::error::log_error;
 use super::super::settings::Role;
 use super::Examination;
@@ -67,8 +68,7 @@ impl Examination {
 
     /// Goes to the end of a topic's first partition, and waits until it is told that this is the end.
     fn read(&self, topic: Topic) -> Tried {
-        let consumer =
-            self.cluster.consumer(Role::Range, self.cluster.context(), &[topic]).map_err(|failure| refused(&failure.to_string()))?;
+        let consumer = self.cluster.consumer(Role::Range, Nobody, &[topic]).map_err(|failure| refused(&failure.to_string()))?;
         let mut place = TopicPartitionList::with_capacity(1);
         place.add_partition_offset(self.cluster.name(topic), 0, Offset::End)?;
         consumer.assign(&place)?;
@@ -86,7 +86,7 @@ impl Examination {
     }
 
     fn offsets_of_group(&self) -> Tried {
-        let consumer = self.cluster.consumer(Role::Range, self.cluster.context(), &[]).map_err(|failure| refused(&failure.to_string()))?;
+        let consumer = self.cluster.consumer(Role::Range, Nobody, &[]).map_err(|failure| refused(&failure.to_string()))?;
         let mut place = TopicPartitionList::with_capacity(1);
         place.add_partition(self.cluster.name(Topic::Input(InputTopic::Intents)), 0);
         consumer.committed_offsets(place, self.cluster.patience()).map(|_| ())

@@ -1,15 +1,18 @@
-//! A proxy between clients and one broker that can lose the answer to a produce request: the append happens, and nobody hears of it.
+//! A proxy between clients and one broker that can lose the answer to a produce request: the append happens, and nobody hears of it. And it can
+//! answer like a broker that is about to stop: that the cluster has no brokers.
 //!
-//! Invariant: it forwards whole requests and answers, unchanged, until it is told to cut; a cut closes the connection between a request
-//! and its answer. Deliberately absent: any understanding of a message beyond its length and its API key.
+//! Invariant: it forwards whole requests and answers, unchanged, until it is told otherwise; a cut closes the connection between a request
+//! and its answer. Deliberately absent: any understanding of a message beyond its head and the list of brokers.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const PRODUCE: i16 = 0;
+const METADATA: i16 = 3;
 
 /// A listening proxy. It stops with the test.
 pub struct Proxy {
@@ -24,6 +27,17 @@ struct State {
     to_cut: AtomicU32,
     cut: AtomicU32,
     delay_ms: AtomicU64,
+    hides_brokers: AtomicBool,
+    hidden: AtomicU32,
+    clients: Mutex<Vec<TcpStream>>,
+}
+
+/// What one connection's two directions share.
+#[derive(Default)]
+struct Connection {
+    doomed: AtomicBool,
+    /// The versions of metadata requests by their correlation.
+    asked: Mutex<HashMap<i32, i16>>,
 }
 
 impl Proxy {
@@ -56,6 +70,23 @@ impl Proxy {
         self.state.to_cut.store(count, Ordering::SeqCst);
     }
 
+    /// From now on, or no longer: whoever asks for the cluster hears of its topics and of no broker.
+    pub fn hide_brokers(&self, hides: bool) {
+        self.state.hides_brokers.store(hides, Ordering::SeqCst);
+    }
+
+    /// How many answers named no broker.
+    pub fn hidden(&self) -> u32 {
+        self.state.hidden.load(Ordering::SeqCst)
+    }
+
+    /// Closes all connections.
+    pub fn hang_up(&self) {
+        for client in self.state.clients.lock().unwrap().drain(..) {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+
     /// How many answers were lost.
     pub fn lost(&self) -> u32 {
         self.state.cut.load(Ordering::SeqCst)
@@ -72,19 +103,22 @@ fn serve(client: TcpStream, state: &Arc<State>) {
     let Ok(broker) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)) else { return };
     client.set_nodelay(true).unwrap();
     broker.set_nodelay(true).unwrap();
-    let doomed = Arc::new(AtomicBool::new(false));
+    state.clients.lock().unwrap().push(client.try_clone().unwrap());
+    let connection = Arc::new(Connection::default());
     let (answers_from, answers_to) = (broker.try_clone().unwrap(), client.try_clone().unwrap());
-    let (answering, their_doom) = (state.clone(), doomed.clone());
-    std::thread::spawn(move || answer(answers_from, answers_to, &answering, &their_doom));
-    requests(client, broker, state, &doomed);
+    let (answering, asked) = (state.clone(), connection.clone());
+    std::thread::spawn(move || answer(answers_from, answers_to, &answering, &asked));
+    requests(client, broker, state, &connection);
 }
 
-fn requests(mut client: TcpStream, mut broker: TcpStream, state: &State, doomed: &AtomicBool) {
+fn requests(mut client: TcpStream, mut broker: TcpStream, state: &State, connection: &Connection) {
     while let Some(message) = message(&mut client) {
-        let key = message.get(4..6).map(|bytes| i16::from_be_bytes([bytes[0], bytes[1]]));
-        let cuts =
-            key == Some(PRODUCE) && state.to_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        doomed.fetch_or(cuts, Ordering::SeqCst);
+        let [key, version] = [4, 6].map(|at| i16::from_be_bytes(message[at..at + 2].try_into().unwrap()));
+        if key == METADATA {
+            connection.asked.lock().unwrap().insert(correlation(&message[8..]), version);
+        }
+        let cuts = key == PRODUCE && state.to_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        connection.doomed.fetch_or(cuts, Ordering::SeqCst);
         if broker.write_all(&message).is_err() {
             break;
         }
@@ -92,12 +126,18 @@ fn requests(mut client: TcpStream, mut broker: TcpStream, state: &State, doomed:
     let _ = broker.shutdown(Shutdown::Write);
 }
 
-fn answer(mut broker: TcpStream, mut client: TcpStream, state: &State, doomed: &AtomicBool) {
-    while let Some(message) = message(&mut broker) {
+fn answer(mut broker: TcpStream, mut client: TcpStream, state: &State, connection: &Connection) {
+    while let Some(mut message) = message(&mut broker) {
         // The broker has answered: what it answers to is appended.
-        if doomed.load(Ordering::SeqCst) {
+        if connection.doomed.load(Ordering::SeqCst) {
             state.cut.fetch_add(1, Ordering::SeqCst);
             break;
+        }
+        let asked = connection.asked.lock().unwrap().remove(&correlation(&message[4..]));
+        if let Some(version) = asked.filter(|_| state.hides_brokers.load(Ordering::SeqCst)) {
+            assert!(version >= 9, "metadata version {version}");
+            message = without_brokers(&message);
+            state.hidden.fetch_add(1, Ordering::SeqCst);
         }
         std::thread::sleep(Duration::from_millis(state.delay_ms.load(Ordering::SeqCst)));
         if client.write_all(&message).is_err() {
@@ -106,6 +146,33 @@ fn answer(mut broker: TcpStream, mut client: TcpStream, state: &State, doomed: &
     }
     let _ = client.shutdown(Shutdown::Both);
     let _ = broker.shutdown(Shutdown::Both);
+}
+
+fn correlation(bytes: &[u8]) -> i32 {
+    i32::from_be_bytes(bytes[..4].try_into().unwrap())
+}
+
+/// An answer of the flexible versions (9 and later) to a metadata request, with an empty list of brokers: length, correlation, no tags, throttle
+/// time; then the brokers: their number plus one, and of each its id, host, port, rack and tags.
+fn without_brokers(message: &[u8]) -> Vec<u8> {
+    const BROKERS_AT: usize = 4 + 4 + 1 + 4;
+    assert_eq!(message[8], 0, "tags in a header");
+    let brokers = message[BROKERS_AT] - 1;
+    let mut at = BROKERS_AT + 1;
+    for _ in 0..brokers {
+        at += 4;
+        at += usize::from(message[at].max(1));
+        at += 4;
+        at += usize::from(message[at].max(1));
+        assert_eq!(message[at], 0, "tags of a broker");
+        at += 1;
+    }
+    let mut changed = message[..BROKERS_AT].to_vec();
+    changed.push(1);
+    changed.extend_from_slice(&message[at..]);
+    let length = u32::try_from(changed.len() - 4).unwrap();
+    changed[..4].copy_from_slice(&length.to_be_bytes());
+    changed
 }
 
 /// One length-prefixed message, its prefix included.
