@@ -129,6 +129,20 @@ fn log_refused(source: Source, letter: &DeadLetter) {
     tracing::warn!(source = %position_text(source), code = letter.code.as_str(), field, message = %letter.message, "record refused");
 }
 
+/// A shard that is not here any more waits for nothing and lags behind nothing: an alarm on it would stay for ever.
+pub fn show_nothing(handle: &Handle) {
+    let status = handle.status();
+    let shard = || status.shard.to_string();
+    for name in [names::LEDGER_LAG, names::OUTPUT_WAITING, names::INPUT_QUEUE, names::SNAPSHOT_LAG_RECORDS, names::SNAPSHOT_AGE_SECONDS] {
+        gauge!(name, "shard" => shard()).set(0.0);
+    }
+    for (topic, partition, _) in &status.lag {
+        for name in [names::SOURCE_LAG_SECONDS, names::SOURCE_LAG_RECORDS] {
+            gauge!(name, "shard" => shard(), "topic" => Topic::Input(*topic).name(), "partition" => partition.to_string()).set(0.0);
+        }
+    }
+}
+
 /// Sets the gauges that follow from what a shard says of itself.
 pub fn show_status(handle: &Handle, moments: &Moments) {
     let status = handle.status();

@@ -18,6 +18,7 @@ use crate::kafka::Assignment;
 use crate::telemetry;
 
 use super::moments::Moments;
+use super::observer::show_nothing;
 
 /// How often it is looked whether what should run runs.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -114,6 +115,7 @@ impl Shards {
         for shard in ended {
             if let Some(running) = state.running.remove(&shard) {
                 state.broken |= !running.stopping;
+                show_nothing(&running.service.handle);
                 let ended_well = running.service.stop();
                 tracing::info!(shard, ended_well, "the shard has ended");
                 self.changed.notify_all();

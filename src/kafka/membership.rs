@@ -67,7 +67,7 @@ impl Membership {
     /// [`GroupError`].
     pub fn join(cluster: &Cluster, assignment: Arc<dyn Assignment>) -> Result<Self, GroupError> {
         let joined = Arc::new(AtomicBool::new(false));
-        let member = Member { assignment, joined: joined.clone() };
+        let member = Member { assignment, joined: joined.clone(), fenced: Arc::default() };
         let consumer = consumer(cluster, member.clone())?;
         let stop = Arc::new(AtomicBool::new(false));
         let (cluster, stopped) = (cluster.clone(), stop.clone());
@@ -128,7 +128,8 @@ fn serve(cluster: &Cluster, member: &Member, first: BaseConsumer<Context<Member>
             Some(Ok(_)) | None => {}
             Some(Err(error)) => member.heard(&error),
         }
-        if serving.context().is_useless() {
+        // Whoever is fenced and joins again would fence the other.
+        if serving.context().is_useless() && !member.fenced.load(Ordering::Relaxed) {
             // Its end takes the shards away, and the next one is given them again.
             kept = None;
         }
@@ -140,12 +141,16 @@ fn serve(cluster: &Cluster, member: &Member, first: BaseConsumer<Context<Member>
 struct Member {
     assignment: Arc<dyn Assignment>,
     joined: Arc<AtomicBool>,
+    fenced: Arc<AtomicBool>,
 }
 
 impl Member {
     fn heard(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => self.assignment.fenced(),
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => {
+                self.fenced.store(true, Ordering::Relaxed);
+                self.assignment.fenced();
+            }
             Some(_) | None => tracing::debug!(%error, "group"),
         }
     }

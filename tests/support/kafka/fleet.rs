@@ -139,11 +139,14 @@ impl Fleet {
         (code, std::fs::read_to_string(self.log(place)).unwrap())
     }
 
-    /// The last lines that an instance logged.
+    /// What became of an instance's process (Z: it has ended, whoever ended it), and the last lines that it logged.
     pub fn words(&self, place: usize) -> String {
+        let status = self.instances[place].as_ref().map(|instance| format!("/proc/{}/status", instance.child.id()));
+        let state = status.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let state = state.lines().find(|line| line.starts_with("State:")).unwrap_or("State: gone").to_owned();
         let text = std::fs::read_to_string(self.log(place)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(15).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        std::iter::once(state.as_str()).chain(lines.into_iter().rev()).collect::<Vec<_>>().join("\n")
     }
 
     pub fn runs(&self, place: usize) -> bool {
