@@ -22,6 +22,9 @@ use super::settings::Role;
 /// How long one look at the client's queue takes.
 const SLICE: Duration = Duration::from_millis(100);
 
+/// How many events of the client are heard in one go.
+const SERVED_AT_ONCE: usize = 8;
+
 /// What a take-over compares with the ledger.
 const READ_IN_RANGES: [Topic; 8] = [
     Topic::Output(OutputTopic::Decisions),
@@ -43,6 +46,8 @@ pub struct Reader {
     /// What was asked last, when it was at the end.
     asked: Option<(Topic, u32, u64)>,
     seen_end: Option<u64>,
+    /// Whether something that is there did not come: perhaps the client is of no use any more.
+    is_doubtful: bool,
 }
 
 /// Where a reader stands.
@@ -72,7 +77,7 @@ impl Reader {
 
     fn new(cluster: &Cluster, role: Role) -> Result<Self, KafkaFailure> {
         let consumer = consumer(cluster, role)?;
-        Ok(Self { cluster: cluster.clone(), role, consumer, place: None, asked: None, seen_end: None })
+        Ok(Self { cluster: cluster.clone(), role, consumer, place: None, asked: None, seen_end: None, is_doubtful: false })
     }
 
     /// Whether it stays where it is once it is at the end.
@@ -90,9 +95,9 @@ impl Reader {
     /// # Errors
     /// `from` is not kept (any more, or yet), or the cluster does not answer.
     pub fn read(&mut self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
-        if self.consumer.context().is_useless() {
+        if self.is_doubtful || self.consumer.context().is_useless() {
             self.consumer = consumer(&self.cluster, self.role)?;
-            self.place = None;
+            (self.place, self.is_doubtful) = (None, false);
         }
         let stands = |place: &Place| (place.topic, place.partition, place.next) == (topic, partition, from);
         if !self.place.as_ref().is_some_and(stands) && !self.go_to(topic, partition, from)? {
@@ -128,6 +133,15 @@ impl Reader {
         Ok(true)
     }
 
+    /// Hears what the client has to say while nobody reads: it would keep it.
+    pub(super) fn serve(&self) {
+        if self.place.is_none() {
+            for _ in 0..SERVED_AT_ONCE {
+                drop(self.consumer.poll(Duration::ZERO));
+            }
+        }
+    }
+
     /// Reads nothing any more, until it is asked again.
     pub(super) fn let_go(&mut self) {
         if self.place.take().is_some() {
@@ -137,7 +151,7 @@ impl Reader {
 
     /// What comes from where it stands: until the limit, the end, or nothing more is at hand.
     fn collect(&mut self, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
-        let Self { cluster, consumer, place: Some(place), seen_end, .. } = self else { return Ok(Vec::new()) };
+        let Self { cluster, consumer, place: Some(place), seen_end, is_doubtful, .. } = self else { return Ok(Vec::new()) };
         let deadline = Instant::now() + cluster.patience();
         let (mut records, mut nothing) = (Vec::new(), 0);
         while records.len() < limit {
@@ -159,6 +173,7 @@ impl Reader {
                 None if nothing < 2 && place.at_end => nothing += 1,
                 None if place.at_end || !records.is_empty() => return Ok(records),
                 None if Instant::now() >= deadline => {
+                    *is_doubtful = true;
                     let detail = format!("{} {} does not come", cluster.name(place.topic), place.partition);
                     return Err(LogError::Busy { detail });
                 }

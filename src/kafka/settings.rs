@@ -146,8 +146,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
     for (name, value) in readers.iter().chain(guarantees(role)) {
         config.set(*name, *value);
     }
-    // They tell how far it lags, and whether it still knows a broker.
-    config.set("statistics.interval.ms", if role == Role::Inputs { "1000" } else { "2000" });
+    config.set("statistics.interval.ms", statistics_ms(role));
     match role {
         Role::Membership => {
             config.set("group.id", &options.group);
@@ -165,6 +164,16 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
         Role::Ledger | Role::Outputs | Role::Ingress | Role::Send | Role::Admin => {}
     }
     Ok(config)
+}
+
+/// Statistics tell how far a client lags, and whether it still knows a broker. A client keeps those that nobody fetches: one that is
+/// not served all the time has none.
+const fn statistics_ms(role: Role) -> &'static str {
+    match role {
+        Role::Inputs => "1000",
+        Role::Membership | Role::Tail | Role::Ledger | Role::Outputs | Role::Ingress | Role::Send | Role::Admin => "2000",
+        Role::Range | Role::Batches => "0",
+    }
 }
 
 fn secret(name: &str, path: &PathBuf) -> Result<String, KafkaFailure> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::domain::InputTopic;
 use crate::log::{
@@ -23,6 +23,9 @@ use super::reader::Reader;
 /// How long a stop waits for what is on its way.
 const FLUSH: Duration = Duration::from_millis(500);
 
+/// How often clients that nobody reads from are served.
+const SERVE_EVERY: Duration = Duration::from_secs(1);
+
 /// The log as one shard sees it.
 pub struct KafkaShardLog {
     cluster: Cluster,
@@ -32,6 +35,7 @@ pub struct KafkaShardLog {
     inputs: Option<Inputs>,
     tail: Reader,
     ranges: Reader,
+    served: Instant,
 }
 
 impl KafkaShardLog {
@@ -50,6 +54,7 @@ impl KafkaShardLog {
             inputs: None,
             tail: Reader::of_tails(cluster)?,
             ranges: Reader::of_ranges(cluster)?,
+            served: Instant::now(),
             inbox,
         })
     }
@@ -114,6 +119,11 @@ impl ShardLog for KafkaShardLog {
     }
 
     fn poll(&mut self, events: &mut Vec<LogEvent>, max_inputs: usize, wait: Duration) -> Result<(), LogError> {
+        if self.served.elapsed() >= SERVE_EVERY {
+            self.tail.serve();
+            self.ranges.serve();
+            self.served = Instant::now();
+        }
         self.inbox.take(events, max_inputs, wait)
     }
 
