@@ -20,12 +20,14 @@ use super::{Options, Shared};
 use crate::engine::{Loaded, Offer, Standing};
 use crate::telemetry::{SNAPSHOT_BYTES, SNAPSHOT_SECONDS, SNAPSHOTS, SNAPSHOTS_BROKEN};
 use crate::wire::snapshot::{
-    EncodeError, Stamp, VERSION, decode_account, decode_shared, decode_value, encode_account, encode_shared, encode_value,
+    AccountsHash, EncodeError, Stamp, VERSION, decode_account, decode_shared, decode_value, encode_account, encode_shared, encode_value,
 };
 
 /// The first pause after a failed write; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
+/// A store up to this size is closed between two snapshots.
+const REST_BYTES_MAX: u64 = 64 << 20;
 
 /// What the shard asks for.
 pub(super) enum Request {
@@ -40,13 +42,15 @@ pub(super) struct Writer {
     dir: PathBuf,
     shared: Arc<Shared>,
     store: Option<Store>,
+    /// The hashes of the newest snapshot's accounts, and its number, while the store is closed.
+    hashes: Option<(u64, Vec<AccountsHash>)>,
     failures: u32,
 }
 
 impl Writer {
     pub(super) fn new(options: Options, shared: Arc<Shared>) -> Self {
         let dir = options.dir.join(format!("shard-{}", options.shard));
-        Self { options, dir, shared, store: None, failures: 0 }
+        Self { options, dir, shared, store: None, hashes: None, failures: 0 }
     }
 
     /// Answers requests until there are no more.
@@ -131,6 +135,7 @@ impl Writer {
                 counter!(SNAPSHOT_BYTES).increment(bytes);
                 histogram!(SNAPSHOT_SECONDS).record(begun.elapsed());
                 info!(seq, whole, bytes, ms = begun.elapsed().as_millis(), "snapshot written");
+                self.rest();
             }
             Err(doubt) => {
                 counter!(SNAPSHOTS, "result" => "failed").increment(1);
@@ -177,7 +182,10 @@ impl Writer {
     fn open(&mut self) -> Result<(), StoreError> {
         if self.store.is_none() {
             let (dir, options) = (&self.dir, &self.options);
-            self.store = Some(guarded(|| Store::open(dir, options.shard, options.cache_bytes))?);
+            let mut store = guarded(|| Store::open(dir, options.shard, options.cache_bytes))?;
+            let newest = store.generations().last().map(|generation| generation.manifest.number);
+            store.hashes = self.hashes.take().filter(|(number, _)| Some(*number) == newest).map(|(_, hashes)| hashes);
+            self.store = Some(store);
         }
         Ok(())
     }
@@ -207,6 +215,16 @@ impl Writer {
             }
             Ok(None) => {}
             Err(error) => error!(%error, dir = %self.dir.display(), "doubtful snapshots cannot be moved aside: remove the folder"),
+        }
+    }
+
+    /// Closes a store that is opened again in no time: sled keeps 10 MB and more for a few kilobytes of snapshots while it is open.
+    fn rest(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        if store.db.size_on_disk().is_ok_and(|bytes| bytes <= REST_BYTES_MAX) {
+            let newest = store.generations().last().map(|generation| generation.manifest.number);
+            self.hashes = newest.zip(store.hashes.take());
+            self.close();
         }
     }
 
