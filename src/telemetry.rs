@@ -101,7 +101,7 @@ metrics! {
     SNAPSHOT_SECONDS = "ordergate_snapshot_seconds", Histogram(SLOW), Seconds, "The time to write a snapshot.";
     SNAPSHOT_BYTES = "ordergate_snapshot_written_bytes_total", Counter, Bytes, "Bytes written to snapshots.";
     SNAPSHOTS_BROKEN = "ordergate_snapshots_broken_total", Counter, Count, "Snapshot folders that were moved aside.";
-    KAFKA_CLIENTS_LOST = "ordergate_kafka_clients_lost_total", Counter, Count, "Kafka clients that had forgotten their brokers or fallen silent, and were replaced.";
+    KAFKA_CLIENTS_LOST = "ordergate_kafka_clients_lost_total", Counter, Count, "Kafka clients that had forgotten their brokers, fallen silent or failed for good.";
     KAFKA_ERRORS = "ordergate_kafka_errors_total", Counter, Count, "Errors that Kafka clients told; labels: code.";
     HTTP_REQUESTS = "ordergate_http_requests_total", Counter, Count, "Requests answered; labels: method, path, status.";
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";

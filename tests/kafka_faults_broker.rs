@@ -25,6 +25,16 @@ fn lines(desk: &Desk, shards: i32, count: usize) -> Vec<String> {
     (0..count).map(|n| desk.line(i32::try_from(n).unwrap() % shards, &format!("flow-{n}"))).collect()
 }
 
+/// One broker and what stands before it: clients begin at the broker, and are sent to the proxy by what it says of itself.
+fn behind_a_proxy(home: &Home) -> (ports::Port, Proxy, Cluster) {
+    let port = ports::reserve();
+    let proxy = Proxy::listen(port.number);
+    let advertised = format!("PLAINTEXT://127.0.0.1:{}", port.number);
+    let cluster = Cluster::start(home, 1, &[("advertised.listeners", &advertised)]);
+    proxy.forward_to(cluster.port(0));
+    (port, proxy, cluster)
+}
+
 fn flow_ids(sent: u64) -> BTreeSet<String> {
     (0..sent).map(|n| format!("flow-{n}")).collect()
 }
@@ -134,12 +144,7 @@ fn wait_until_in_sync(cluster: &Cluster) {
 fn an_acknowledgement_lost_after_the_append_decides_nothing_twice() {
     let Some(home) = Home::find() else { return };
     let _turn = kafka::turn();
-    // Clients begin at the broker, and are sent to the proxy by what it says of itself.
-    let port = ports::reserve();
-    let proxy = Proxy::listen(port.number);
-    let advertised = format!("PLAINTEXT://127.0.0.1:{}", port.number);
-    let mut cluster = Cluster::start(&home, 1, &[("advertised.listeners", &advertised)]);
-    proxy.forward_to(cluster.port(0));
+    let (_port, proxy, mut cluster) = behind_a_proxy(&home);
     cluster.create_gate_topics(1);
     let desk = Desk::open(&cluster, 1);
     let mut fleet = Fleet::new(&cluster, 1, 1, &[]);
@@ -167,11 +172,7 @@ fn an_acknowledgement_lost_after_the_append_decides_nothing_twice() {
 fn clients_that_forget_their_brokers_are_replaced() {
     let Some(home) = Home::find() else { return };
     let _turn = kafka::turn();
-    let port = ports::reserve();
-    let proxy = Proxy::listen(port.number);
-    let advertised = format!("PLAINTEXT://127.0.0.1:{}", port.number);
-    let mut cluster = Cluster::start(&home, 1, &[("advertised.listeners", &advertised)]);
-    proxy.forward_to(cluster.port(0));
+    let (_port, proxy, mut cluster) = behind_a_proxy(&home);
     cluster.create_gate_topics(HIT);
     let desk = Desk::open(&cluster, HIT);
     let mut fleet = Fleet::new(&cluster, 2, HIT, &[("kafka.standby", "1")]);
@@ -194,6 +195,32 @@ fn clients_that_forget_their_brokers_are_replaced() {
         round += 1;
     }
     println!("{round} rounds, {} answers without brokers, {lost} clients replaced", proxy.hidden());
+    fleet.stop_all();
+    cluster.audit_clean(&["--drained"]);
+}
+
+/// A client that gets nothing says nothing. That there is more to read is known from elsewhere.
+#[test]
+fn inputs_that_fall_silent_are_noticed_and_read_again() {
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let (_port, proxy, mut cluster) = behind_a_proxy(&home);
+    cluster.create_gate_topics(1);
+    let desk = Desk::open(&cluster, 1);
+    let mut fleet = Fleet::new(&cluster, 1, 1, &[]);
+    fleet.start(0);
+    fleet.wait_until_all_decide(1);
+    let mut sent = desk.send(&cluster, 0..1, "before", 5);
+    cluster.wait_for_decisions(&sent, SOON);
+    proxy.starve(true);
+    let begun = Instant::now();
+    sent.append(&mut desk.send(&cluster, 0..1, "silent", 5));
+    fleet.wait_until_it_says(0, "orders.intents 0 does not come from offset 5 on", Duration::from_secs(25));
+    println!("noticed {:?} after the first order that did not come", begun.elapsed());
+    assert_eq!(fleet.get(0, "/readyz").map(|(status, _)| status), Some(503));
+    proxy.starve(false);
+    cluster.wait_for_decisions(&sent, SOON);
+    fleet.wait_until_all_decide(1);
     fleet.stop_all();
     cluster.audit_clean(&["--drained"]);
 }

@@ -67,7 +67,7 @@ impl Receiver for Nobody {
 
 /// The context of every client.
 pub(super) struct Context<L = Nobody> {
-    pub(super) listener: L,
+    listener: L,
     token_file: Option<PathBuf>,
     /// What the broker said when it refused us, the last time.
     denial: Mutex<Option<String>>,
@@ -95,7 +95,10 @@ impl<L: Listener> Context<L> {
     }
 
     fn give_up(&self, why: &str) {
+        // Until somebody needs it again it may go on saying so.
         if !self.is_useless.swap(true, Ordering::Relaxed) {
+            counter!(telemetry::KAFKA_CLIENTS_LOST).increment(1);
+            tracing::warn!(why, "a client is of no use any more: another takes its place");
             self.listener.useless(why);
         }
     }
@@ -127,9 +130,7 @@ impl<L: Listener> ClientContext for Context<L> {
         if statistics.brokers.values().any(is_broker) {
             self.without_broker.store(0, Ordering::Relaxed);
         } else if self.without_broker.fetch_add(1, Ordering::Relaxed) + 1 >= LOOKS_WITHOUT_BROKER {
-            counter!(telemetry::KAFKA_CLIENTS_LOST).increment(1);
-            tracing::warn!(client = statistics.name, "the client has forgotten its brokers: another takes its place");
-            self.give_up("the client has forgotten its brokers");
+            self.give_up(&format!("{} has forgotten its brokers", statistics.name));
         }
         self.listener.statistics(statistics);
     }

@@ -103,7 +103,7 @@ impl Sender {
     /// The client is gone, or of no use any more: what was not reported may have landed, or not.
     pub fn report(&self, wait: Duration) -> Result<Option<Report>, LogError> {
         if self.producer.context().is_useless() {
-            return Err(LogError::Io { detail: "the client has lost its brokers for good".into() });
+            return Err(LogError::Io { detail: "the client is of no use any more; the log says why".into() });
         }
         match self.reports.recv_timeout(wait) {
             Ok(report) => Ok(Some(report)),

@@ -26,8 +26,6 @@ use crate::wire::snapshot::{
 /// The first pause after a failed write; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
-/// A store up to this size is closed between two snapshots.
-const REST_BYTES_MAX: u64 = 64 << 20;
 
 /// What the shard asks for.
 pub(super) enum Request {
@@ -221,7 +219,7 @@ impl Writer {
     /// Closes a store that is opened again in no time: sled keeps 10 MB and more for a few kilobytes of snapshots while it is open.
     fn rest(&mut self) {
         let Some(store) = &mut self.store else { return };
-        if store.db.size_on_disk().is_ok_and(|bytes| bytes <= REST_BYTES_MAX) {
+        if store.db.size_on_disk().is_ok_and(|bytes| bytes <= self.options.rest_bytes_max) {
             let newest = store.generations().last().map(|generation| generation.manifest.number);
             self.hashes = newest.zip(store.hashes.take());
             self.close();

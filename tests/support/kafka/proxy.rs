@@ -1,5 +1,5 @@
 //! A proxy between clients and one broker that can lose the answer to a produce request: the append happens, and nobody hears of it. And it can
-//! answer like a broker that is about to stop: that the cluster has no brokers.
+//! answer like a broker that is about to stop: that the cluster has no brokers; or keep back whatever was fetched.
 //!
 //! Invariant: it forwards whole requests and answers, unchanged, until it is told otherwise; a cut closes the connection between a request
 //! and its answer. Deliberately absent: any understanding of a message beyond its head and the list of brokers.
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
 const METADATA: i16 = 3;
 
 /// A listening proxy. It stops with the test.
@@ -29,6 +30,7 @@ struct State {
     delay_ms: AtomicU64,
     hides_brokers: AtomicBool,
     hidden: AtomicU32,
+    starves: AtomicBool,
     clients: Mutex<Vec<TcpStream>>,
 }
 
@@ -36,8 +38,8 @@ struct State {
 #[derive(Default)]
 struct Connection {
     doomed: AtomicBool,
-    /// The versions of metadata requests by their correlation.
-    asked: Mutex<HashMap<i32, i16>>,
+    /// The keys and versions of requests whose answers may be changed, by their correlation.
+    asked: Mutex<HashMap<i32, (i16, i16)>>,
 }
 
 impl Proxy {
@@ -73,6 +75,11 @@ impl Proxy {
     /// From now on, or no longer: whoever asks for the cluster hears of its topics and of no broker.
     pub fn hide_brokers(&self, hides: bool) {
         self.state.hides_brokers.store(hides, Ordering::SeqCst);
+    }
+
+    /// From now on, or no longer: nothing that is fetched arrives, and everything else does.
+    pub fn starve(&self, starves: bool) {
+        self.state.starves.store(starves, Ordering::SeqCst);
     }
 
     /// How many answers named no broker.
@@ -114,8 +121,8 @@ fn serve(client: TcpStream, state: &Arc<State>) {
 fn requests(mut client: TcpStream, mut broker: TcpStream, state: &State, connection: &Connection) {
     while let Some(message) = message(&mut client) {
         let [key, version] = [4, 6].map(|at| i16::from_be_bytes(message[at..at + 2].try_into().unwrap()));
-        if key == METADATA {
-            connection.asked.lock().unwrap().insert(correlation(&message[8..]), version);
+        if matches!(key, FETCH | METADATA) {
+            connection.asked.lock().unwrap().insert(correlation(&message[8..]), (key, version));
         }
         let cuts = key == PRODUCE && state.to_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         connection.doomed.fetch_or(cuts, Ordering::SeqCst);
@@ -134,7 +141,12 @@ fn answer(mut broker: TcpStream, mut client: TcpStream, state: &State, connectio
             break;
         }
         let asked = connection.asked.lock().unwrap().remove(&correlation(&message[4..]));
-        if let Some(version) = asked.filter(|_| state.hides_brokers.load(Ordering::SeqCst)) {
+        if matches!(asked, Some((FETCH, _))) && state.starves.load(Ordering::SeqCst) {
+            continue;
+        }
+        if let Some((METADATA, version)) = asked
+            && state.hides_brokers.load(Ordering::SeqCst)
+        {
             assert!(version >= 9, "metadata version {version}");
             message = without_brokers(&message);
             state.hidden.fetch_add(1, Ordering::SeqCst);
