@@ -175,15 +175,15 @@ fn clients_that_forget_their_brokers_are_replaced() {
     let (_port, proxy, mut cluster) = behind_a_proxy(&home);
     cluster.create_gate_topics(HIT);
     let desk = Desk::open(&cluster, HIT);
-    let mut fleet = Fleet::new(&cluster, 2, HIT, &[("kafka.standby", "1")]);
+    // As it is, most find their way back, and how many depends on the machine's threads. This way none does.
+    let mut fleet = Fleet::new(&cluster, 2, HIT, &[("kafka.standby", "1"), ("kafka.properties.metadata.recovery.strategy", "none")]);
     fleet.start(0);
     fleet.start(1);
     fleet.wait_until_all_decide(HIT);
     let mut sent = BTreeSet::new();
     let (mut lost, mut round) = (0.0, 0);
-    // Whether a client is hit is chance: most find their way back.
-    while lost < 2.0 {
-        assert!(round < 40, "{} answers without brokers, and {lost} clients were lost", proxy.hidden());
+    while lost < 10.0 {
+        assert!(round < 20, "{} answers without brokers, and {lost} clients were lost", proxy.hidden());
         proxy.hide_brokers(true);
         proxy.hang_up();
         std::thread::sleep(Duration::from_millis(700));

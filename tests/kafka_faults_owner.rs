@@ -82,6 +82,38 @@ fn an_owner_killed_while_it_starts_takes_over_or_drains_leaves_nothing_undecided
     cluster.audit_clean(&["--drained"]);
 }
 
+/// A shard that moves belongs to nobody until its old owner has joined the group a second time. An owner that dies in between and comes back gets its
+/// place again without a rebalance, since it has a name: without more, the shard would stay with nobody.
+#[test]
+fn shards_that_the_group_gave_to_nobody_are_given_again() {
+    const SHARDS: i32 = 4;
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let cluster = cluster(&home, SHARDS);
+    let desk = Desk::open(&cluster, SHARDS);
+    let mut forced = 0.0;
+    for attempt in 0..5 {
+        let mut fleet = fleet(&cluster, 2, SHARDS);
+        fleet.start(0);
+        fleet.wait_until_all_decide(SHARDS);
+        fleet.start(1);
+        fleet.wait_until_it_logs(0, "takes shards away", SOON);
+        fleet.kill(0);
+        fleet.start(0);
+        cluster.wait_for_decisions(&desk.send(&cluster, 0..SHARDS, &format!("attempt{attempt}"), 5), SOON);
+        fleet.wait_until_all_decide(SHARDS);
+        forced = (0..2).filter_map(|gate| fleet.metric(gate, "ordergate_kafka_rebalances_forced_total")).sum();
+        fleet.stop_all();
+        // It may have joined before it died.
+        if forced > 0.0 {
+            println!("{} attempts, {forced} rebalances forced", attempt + 1);
+            break;
+        }
+    }
+    assert!(forced > 0.0, "no shard was ever left to nobody");
+    cluster.audit_clean(&["--drained"]);
+}
+
 #[test]
 fn an_idle_owner_that_is_replaced_while_it_stands_still_notices_before_it_decides() {
     let Some(home) = Home::find() else { return };

@@ -95,12 +95,12 @@ impl<L: Listener> Context<L> {
     }
 
     fn give_up(&self, why: &str) {
-        // Until somebody needs it again it may go on saying so.
         if !self.is_useless.swap(true, Ordering::Relaxed) {
             counter!(telemetry::KAFKA_CLIENTS_LOST).increment(1);
             tracing::warn!(why, "a client is of no use any more: another takes its place");
-            self.listener.useless(why);
         }
+        // Who does not need it now may not listen, and need it later: it is told at every look.
+        self.listener.useless(why);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::client::{Context, Listener};
 use super::cluster::Cluster;
 use super::error::not_created;
 use super::settings::{Role, client_config};
+use super::unassigned;
 
 /// How often the group is served.
 const POLL: Duration = Duration::from_millis(100);
@@ -58,6 +60,7 @@ pub struct Membership {
     stop: Arc<AtomicBool>,
     joined: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    watch: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Membership {
@@ -70,10 +73,15 @@ impl Membership {
         let member = Member { assignment, joined: joined.clone(), fenced: Arc::default() };
         let consumer = consumer(cluster, member.clone())?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (cluster, stopped) = (cluster.clone(), stop.clone());
-        let serve = move || serve(&cluster, &member, consumer, &stopped);
+        let (served, watched, stopped) = (cluster.clone(), cluster.clone(), stop.clone());
+        let serve = move || serve(&served, &member, consumer, &stopped);
         let thread = thread::Builder::new().name("kafka-group".into()).spawn(serve).map_err(GroupError::Thread)?;
-        Ok(Self { stop, joined, thread: Some(thread) })
+        let (watching, stopped) = mpsc::channel();
+        let mut joined = Self { stop, joined, thread: Some(thread), watch: None };
+        let watch = move || unassigned::watch(&watched, &stopped);
+        let watch = thread::Builder::new().name("kafka-unassigned".into()).spawn(watch).map_err(GroupError::Thread)?;
+        joined.watch = Some((watching, watch));
+        Ok(joined)
     }
 
     /// Whether the group has told what is ours, be it nothing.
@@ -89,10 +97,14 @@ impl Membership {
 
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the group's thread panicked");
+        let watch = self.watch.take().map(|(watching, watch)| {
+            drop(watching);
+            watch
+        });
+        for thread in [self.thread.take(), watch].into_iter().flatten() {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the group panicked");
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod cluster;
 mod decided;
 mod doctor;
 mod error;
+mod group;
 mod inbox;
 mod ingress;
 mod inputs;
@@ -22,6 +23,7 @@ mod sender;
 mod settings;
 mod shard_log;
 mod topics;
+mod unassigned;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,7 +37,8 @@ pub use admin::{
 };
 pub use cluster::Cluster;
 pub use decided::DecisionWatch;
-pub use doctor::{Broker, Claimed, Clock, Diagnosis, Group, Head, LedgerEnd, Member, Named, Permission, Problem, SourceLag, examine};
+pub use doctor::{Broker, Claimed, Clock, Diagnosis, Head, LedgerEnd, Named, Permission, Problem, SourceLag, examine};
+pub use group::{Group, Member};
 pub use membership::{Assignment, GroupError, Membership};
 pub use reader::Reader;
 pub use sender::Sender;
@@ -73,6 +76,11 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
+    /// As what its clients are known to the brokers.
+    fn client_id(&self) -> String {
+        format!("{}-{}", self.group, self.instance)
+    }
+
     /// Whether it shows a token (SASL OAUTHBEARER).
     #[must_use]
     pub fn uses_tokens(&self) -> bool {

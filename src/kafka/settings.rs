@@ -141,7 +141,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
         config.set(name, secret(name, path)?);
     }
     config.set("bootstrap.servers", &options.brokers);
-    config.set("client.id", format!("{}-{}", options.group, options.instance));
+    config.set("client.id", options.client_id());
     let readers: &[(&str, &str)] = if matches!(role, Role::Inputs | Role::Tail | Role::Range) { READER } else { &[] };
     for (name, value) in readers.iter().chain(guarantees(role)) {
         config.set(*name, *value);

@@ -4,7 +4,6 @@
 //! the rest is told all the same. Deliberately absent: any repair, and anything only a write could show.
 
 mod brokers;
-mod group;
 mod ledger;
 mod permissions;
 mod problems;
@@ -20,9 +19,9 @@ use crate::log::{LogError, Topic};
 use super::admin::{Admin, Finding, Plan, Seen, check};
 use super::cluster::Cluster;
 use super::error::KafkaFailure;
+use super::group::Group;
 
 pub use brokers::{Broker, Named};
-pub use group::{Group, Member};
 pub use ledger::{Claimed, Head, LedgerEnd, SourceLag};
 pub use permissions::Permission;
 pub use problems::Problem;
@@ -169,7 +168,10 @@ impl Diagnosis {
         let until = Instant::now() + IN_ALL;
         let mut examination = Examination { cluster, plan: plan.clone(), until, not_tried: Vec::new(), silent, seen };
         self.permissions = examination.permissions();
-        self.group = examination.group();
+        match examination.cluster.group() {
+            Ok(group) => self.group = group,
+            Err(error) => examination.not_tried.push(format!("the group {}: {error}", examination.cluster.options().group)),
+        }
         self.shards = examination.ledgers();
         self.clock = ledger::clock(&self.shards, examination.ledger_has_broker_time(), now());
         self.problems = problems::of_partitions(&examination.seen, &examination.plan);

@@ -177,7 +177,8 @@ pub(super) fn of_partitions(seen: &Seen, plan: &Plan) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Broker, Clock, Group, Member, Named, Permission, SourceLag};
+    use super::super::super::group::{Group, Member};
+    use super::super::{Broker, Clock, Named, Permission, SourceLag};
     use super::*;
 
     /// Two shards that one instance owns, and nothing wrong.

@@ -220,6 +220,15 @@ impl Fleet {
         }
     }
 
+    /// Waits until an instance's log says it.
+    pub fn wait_until_it_logs(&self, place: usize, what: &str, within: Duration) {
+        let begun = Instant::now();
+        while !std::fs::read_to_string(self.log(place)).is_ok_and(|text| text.contains(what)) {
+            assert!(begun.elapsed() < within, "gate-{} does not log {what}: {}", place + 1, self.words(place));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Waits until an instance owns so many shards.
     pub fn wait_until_it_owns(&self, place: usize, shards: i32, within: Duration) {
         let begun = Instant::now();

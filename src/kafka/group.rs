@@ -1,7 +1,8 @@
 //! The consumer group that spreads the shards: who is in it, and what each was given.
 //!
-//! Invariant: what the group says is its suggestion; who owns a shard is in the ledger (`ledger.rs`).
+//! Invariant: what the group says is its suggestion; who owns a shard is in the ledger (`doctor/ledger.rs`).
 
+use rdkafka::error::KafkaResult;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
 use rdkafka::producer::Producer;
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::domain::InputTopic;
 use crate::log::Topic;
 
-use super::Examination;
+use super::cluster::Cluster;
 
 /// A consumer group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,31 +38,28 @@ pub struct Member {
     pub shards: Option<Vec<u32>>,
 }
 
-impl Examination {
-    /// The group, if the cluster knows it and tells.
-    pub(super) fn group(&mut self) -> Option<Group> {
-        let options = self.cluster.options();
-        let list = self.cluster.admin().client().fetch_group_list(Some(&options.group), self.cluster.patience());
-        match list {
-            Ok(list) => list.groups().iter().find(|group| group.name() == options.group).map(|group| self.described_group(group)),
-            Err(error) => {
-                self.not_tried.push(format!("the group {}: {error}", options.group));
-                None
-            }
-        }
+impl Cluster {
+    /// The consumer group, if the cluster knows it.
+    pub(super) fn group(&self) -> KafkaResult<Option<Group>> {
+        let name = &self.options().group;
+        let list = self.admin().client().fetch_group_list(Some(name), self.patience())?;
+        Ok(list
+            .groups()
+            .iter()
+            .find(|group| group.name() == name)
+            .map(|group| described(group, self.name(Topic::Input(InputTopic::Intents)))))
     }
+}
 
-    fn described_group(&self, group: &GroupInfo) -> Group {
-        let intents = self.cluster.name(Topic::Input(InputTopic::Intents));
-        let member = |member: &GroupMemberInfo| Member {
-            id: member.id().to_owned(),
-            client: member.client_id().to_owned(),
-            host: member.client_host().to_owned(),
-            shards: member.assignment().and_then(|bytes| partitions_in(bytes, intents)),
-        };
-        let members = group.members().iter().map(member).collect();
-        Group { name: group.name().to_owned(), state: group.state().to_owned(), protocol: group.protocol().to_owned(), members }
-    }
+fn described(group: &GroupInfo, intents: &str) -> Group {
+    let member = |member: &GroupMemberInfo| Member {
+        id: member.id().to_owned(),
+        client: member.client_id().to_owned(),
+        host: member.client_host().to_owned(),
+        shards: member.assignment().and_then(|bytes| partitions_in(bytes, intents)),
+    };
+    let members = group.members().iter().map(member).collect();
+    Group { name: group.name().to_owned(), state: group.state().to_owned(), protocol: group.protocol().to_owned(), members }
 }
 
 /// The partitions of a topic in an assignment as members get it (`ConsumerProtocolAssignment`): a version, then topics with
