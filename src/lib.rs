@@ -22,4 +22,5 @@ pub mod market;
 pub mod risk;
 pub mod snapshot;
 pub mod telemetry;
+pub mod vault;
 pub mod wire;

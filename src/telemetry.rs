@@ -114,6 +114,9 @@ metrics! {
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";
     HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections; labels: listener (its port).";
     HTTP_STREAMS = "ordergate_http_streams", Gauge, Count, "Followers of topics.";
+    VAULT_LOCKED = "ordergate_vault_locked", Gauge, Count, "1 while the master key does not open the newest key-encryption key.";
+    VAULT_OPERATIONS = "ordergate_vault_operations_total", Counter, Count, "Operations on broker keys; labels: operation, result.";
+    VAULT_REWRAPPED = "ordergate_vault_rewrapped_total", Counter, Count, "Secrets moved under a newer key-encryption key.";
 }
 
 /// Describes every metric to the recorder in place.

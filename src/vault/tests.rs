@@ -1,0 +1,10 @@
+//! What the vault does, over a directory in memory that can be cut off after any write.
+
+mod concurrency;
+mod envelopes;
+mod keks;
+mod lifecycle;
+mod locked;
+mod names;
+mod rotation;
+mod world;
