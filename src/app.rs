@@ -11,6 +11,7 @@ mod observer;
 mod shards;
 mod signals;
 mod utilization;
+mod vault;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ use shards::{Keeper, Plan, Shards, Start};
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
 pub use log_side::{cluster, kafka_options, names_of, partitioner};
 pub use signals::run_until_stopped;
+pub use vault::vault_options;
 
 /// How often it is looked whether the log acknowledges.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -56,6 +56,7 @@ section! {
         http: HttpOptions,
         metrics: MetricsOptions,
         telemetry: TelemetryOptions,
+        vault: VaultOptions,
         shutdown: ShutdownOptions,
     }
 }
@@ -156,6 +157,16 @@ choice! {
 choice! {
     /// How it is logged.
     LogFormat { Text, Json, }
+}
+section! {
+    /// The vault.
+    VaultOptions {
+        broker_urls: BTreeMap<String, String>,
+        broker_timeout_ms: u64,
+        reveals_per_minute: u32,
+        verifications_per_minute: u32,
+        keys_per_owner_max: usize,
+    }
 }
 section! {
     /// The way down.

@@ -67,6 +67,8 @@ pub enum Allowed {
     Properties,
     /// Properties of librdkafka, each with the file that holds its value.
     Files,
+    /// Brokers and their addresses.
+    BrokerUrls,
 }
 
 const MS_MAX: i64 = 3_600_000;
@@ -234,6 +236,17 @@ pub const KEYS: &[Key] = &[
     whole("metrics.upkeep_seconds", 5, (1, 60), "s", "How often histograms are folded; longer costs memory."),
     reloads(text("telemetry.log_level", "info", Allowed::Word(LEVELS), "What is logged to standard error.")),
     text("telemetry.log_format", "text", Allowed::Word(&["text", "json"]), "How it is logged."),
+    Key {
+        name: "vault.broker_urls",
+        default: Fallback::EmptyTable,
+        allowed: Allowed::BrokerUrls,
+        reloads: false,
+        about: "Where brokers are asked about their keys, when not at their usual addresses.",
+    },
+    whole("vault.broker_timeout_ms", 10_000, (100, 60_000), "ms", "How long a broker may take to answer."),
+    whole("vault.reveals_per_minute", 10, (1, 10_000), "reveals", "How often a caller may have secrets revealed."),
+    whole("vault.verifications_per_minute", 10, (1, 10_000), "verifications", "How often a caller may have keys verified."),
+    whole("vault.keys_per_owner_max", 1_000, (1, 100_000), "keys", "The most broker keys of one owner."),
     whole("shutdown.drain_timeout_ms", 10_000, (0, MS_MAX), "ms", "How long SIGTERM waits for open requests before it goes on."),
 ];
 
@@ -293,6 +306,9 @@ impl Allowed {
                 "a table of librdkafka's properties with texts as values, but none that a guarantee rests on, and no secret".to_owned()
             }
             Self::Files => "a table of librdkafka's properties with paths of files as values".to_owned(),
+            Self::BrokerUrls => {
+                "a table of alpaca, alpaca_paper, binance, binance_paper with https:// addresses, or http:// ones of this machine".to_owned()
+            }
         }
     }
 }

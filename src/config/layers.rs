@@ -12,6 +12,7 @@ use config::{File, FileFormat, Value, ValueKind};
 use super::keys::{self, Allowed, Fallback, KEYS, Key};
 use super::{Config, ConfigError, LogKind, Problem};
 use crate::kafka::{Refusal, is_settled, refusals};
+use crate::vault::broker;
 
 /// A value as it was given.
 #[derive(Clone, Debug)]
@@ -113,6 +114,9 @@ impl Layers {
                 return self.problem(&name, &format!("\"{value}\""), origin, format!("refused: {why}"));
             }
         }
+        if matches!(table.allowed, Allowed::BrokerUrls) && !(broker::is_known(entry) && broker::may_be_asked(&value)) {
+            return self.problem(&name, &format!("\"{value}\""), origin, format!("refused; allowed: {}", table.allowed.describe()));
+        }
         let (held, from) =
             self.values.entry(table.name).or_insert_with(|| (Value::from(config::Map::<String, Value>::new()), String::new()));
         if let ValueKind::Table(entries) = &mut held.kind {
@@ -210,7 +214,7 @@ fn accept(key: &Key, given: Given) -> Result<Value, String> {
         }
         Allowed::Folder => text(given).and_then(|path| if path.is_empty() { Err("empty".to_owned()) } else { Ok(Value::from(path)) }),
         Allowed::FolderOrEmpty | Allowed::PathOrEmpty | Allowed::Text => text(given).map(Value::from),
-        Allowed::Properties | Allowed::Files => Err("not a table".to_owned()),
+        Allowed::Properties | Allowed::Files | Allowed::BrokerUrls => Err("not a table".to_owned()),
         Allowed::Topic => text(given).and_then(topic).map(Value::from),
         Allowed::Loopback => text(given).and_then(loopback).map(Value::from),
     }

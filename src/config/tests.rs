@@ -161,3 +161,15 @@ fn a_property_that_would_break_a_guarantee_is_refused_with_the_reason() {
     assert!(found[1].contains("kafka.secret_files") && !found[1].contains("hunter2"), "{found:?}");
     assert!(problems("[kafka.properties]\nretries = 5", &[], &[])[0].contains("a whole number, not a text"));
 }
+
+#[test]
+fn brokers_are_asked_over_tls_or_on_this_machine_only() {
+    let environment = pairs(&[("ORDERGATE__VAULT__BROKER_URLS__ALPACA_PAPER", "https://broker.example/v")]);
+    let (_dir, path) = file("[vault.broker_urls]\nbinance = \"http://127.0.0.1:9\"");
+    let config = Config::load_from(Some(&path), &environment, &[]).unwrap();
+    assert_eq!(config.vault.broker_urls["alpaca_paper"], "https://broker.example/v");
+    assert_eq!(config.vault.broker_urls["binance"], "http://127.0.0.1:9");
+    for wrong in ["alpaca = \"http://broker.example\"", "alpaca = \"https://user:pw@broker.example\"", "robinhood = \"https://x.example\"", "alpaca = 1"] {
+        assert_eq!(problems(&format!("[vault.broker_urls]\n{wrong}"), &[], &[]).len(), 1, "{wrong}");
+    }
+}

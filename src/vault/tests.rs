@@ -1,5 +1,6 @@
 //! What the vault does, over a directory in memory that can be cut off after any write.
 
+mod brokers;
 mod concurrency;
 mod envelopes;
 mod keks;
