@@ -315,4 +315,11 @@ impl Gate {
         let ix = self.index.account(&account, &self.accounts)?;
         Some(view::of(&self.accounts[ix as usize], &self.shared))
     }
+
+    /// Whose an account is. It stays theirs for ever.
+    #[must_use]
+    pub fn owner(&self, account: AccountId) -> Option<OwnerId> {
+        let ix = self.index.account(&account, &self.accounts)?;
+        Some(self.accounts[ix as usize].owner)
+    }
 }

@@ -1,0 +1,62 @@
+//! The OpenAPI 3.1 document: what the areas say of themselves, and what holds for all of them.
+
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder, Schema};
+
+use super::PREFIX;
+
+const ABOUT: &str = "An order gate that judges every order against risk rules. It decides on the log; this API reads what was decided \
+                     and appends records. Errors are `application/problem+json` with a stable `code`. Unknown fields and parameters \
+                     are refused.";
+
+/// One document out of those of the areas.
+pub fn whole(areas: impl IntoIterator<Item = OpenApi>) -> OpenApi {
+    let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
+    let info = InfoBuilder::new().title("ordergate").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)).license(Some(license));
+    let components = ComponentsBuilder::new()
+        .schema("Problem", problem())
+        .security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
+        .security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("__Host-ordergate-refresh"))))
+        .build();
+    let needs = SecurityRequirement::new("bearer", Vec::<String>::new());
+    let empty = OpenApiBuilder::new().info(info.build()).components(Some(components)).security(Some([needs])).build();
+    let mut document = areas.into_iter().fold(empty, |document, area| document.nest(PREFIX, area));
+    for item in document.paths.paths.values_mut() {
+        operations(item).for_each(refuses);
+    }
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch].into_iter().flatten()
+}
+
+/// Every operation may refuse, and all do so alike.
+fn refuses(operation: &mut Operation) {
+    for (status, what) in [("4XX", "Refused: `code` says why"), ("5XX", "Not possible now: `code` says why")] {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new().description(what).content("application/problem+json", content).build();
+        operation.responses.responses.entry(status.to_owned()).or_insert(RefOr::T(response));
+    }
+}
+
+fn problem() -> Schema {
+    let text = |about: &str| ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).description(Some(about)).build();
+    let number = ObjectBuilder::new().schema_type(SchemaType::new(Type::Integer)).description(Some("The HTTP status")).build();
+    let members = [
+        ("type", "The code as a URN"),
+        ("title", "The code for people"),
+        ("code", "Why, for programs; stable"),
+        ("detail", "Why, for people"),
+        ("field", "The field or parameter at fault"),
+        ("request_id", "What the log knows the request by"),
+    ];
+    let object = ObjectBuilder::new().description(Some("Why something was refused (RFC 9457)")).property("status", number);
+    let object = members.into_iter().fold(object, |object, (name, about)| object.property(name, text(about)));
+    let object = ["type", "title", "status", "code", "detail"].into_iter().fold(object, ObjectBuilder::required);
+    object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true))).into()
+}

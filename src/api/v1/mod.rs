@@ -1,0 +1,86 @@
+//! `/api/v1`: the areas of the API put together, and the OpenAPI document that describes them.
+//!
+//! Invariant: what is served is in the document and the other way round; both come from the same `routes()` of each area. What is
+//! not in [`public`] is behind [`identify`]. Deliberately absent: what an area does; each has its own file.
+
+mod auth;
+mod document;
+pub mod idempotency;
+pub mod json;
+pub mod page;
+mod people_desk;
+mod tokens;
+mod users;
+pub mod versions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::caller::{Door, identify, locate};
+use super::{Face, accounts, intents, records, topics};
+
+pub use people_desk::Desk;
+
+/// Where all of it is.
+pub const PREFIX: &str = "/api/v1";
+/// Where the document is served.
+const DOCUMENT: &str = "/api/openapi.json";
+/// Where it can be read and tried.
+const DOCS: &str = "/api/docs";
+
+/// Records, intents, topics, books: what the daemon had first.
+fn face_routes() -> OpenApiRouter<Face> {
+    OpenApiRouter::new()
+        .routes(routes!(records::post))
+        .routes(routes!(intents::post))
+        .routes(routes!(topics::get))
+        .routes(routes!(accounts::get))
+}
+
+/// About people, for those who proved who they are.
+fn desk_routes() -> OpenApiRouter<Arc<Desk>> {
+    auth::routes().merge(users::routes()).merge(tokens::routes())
+}
+
+/// The document: all areas, whether they run here or not.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    document::whole([
+        face_routes().split_for_parts().1,
+        auth::public_routes().split_for_parts().1,
+        desk_routes().split_for_parts().1,
+    ])
+}
+
+/// The document as `schemas/openapi.json` has it.
+#[must_use]
+pub fn openapi_json() -> String {
+    let text = openapi().to_pretty_json().unwrap_or_default();
+    format!("{text}\n")
+}
+
+/// The paths, for a daemon with this face; `more` are the areas of other rooms, with their states.
+pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Vec<OpenApiRouter>) -> Router {
+    let mut inside: OpenApiRouter = face_routes().with_state(face);
+    let mut outside: OpenApiRouter = OpenApiRouter::new();
+    if let Some(desk) = desk {
+        inside = inside.merge(desk_routes().with_state(desk.clone()));
+        outside = outside.merge(auth::public_routes().with_state(desk));
+    }
+    inside = more.into_iter().fold(inside, OpenApiRouter::merge);
+    let at_prefix = |routes: OpenApiRouter| OpenApiRouter::new().nest(PREFIX, routes).split_for_parts().0;
+    let inside = at_prefix(inside).route_layer(from_fn_with_state(door.clone(), identify));
+    let outside = at_prefix(outside).merge(docs()).route_layer(from_fn_with_state(door.clone(), locate));
+    inside.merge(outside)
+}
+
+/// The page that shows the document, with everything that it needs.
+fn docs() -> Router {
+    SwaggerUi::new(DOCS).url(DOCUMENT, openapi()).into()
+}
