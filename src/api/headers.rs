@@ -19,15 +19,13 @@ const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
                            connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The id of a request, for whoever logs about it.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub String);
-
 /// Middleware: names the request, and sets the headers. `tls` says whether clients come over TLS.
-pub async fn set(State(tls): State<bool>, mut request: Request, next: Next) -> Response {
+pub async fn set(State(tls): State<bool>, request: Request, next: Next) -> Response {
     let id = random_id().unwrap_or_else(|_| "none".to_owned());
-    request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).await;
+    if response.status().is_server_error() {
+        tracing::warn!(request_id = id, status = response.status().as_u16(), "a request failed");
+    }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let (status, headers) = (response.status(), response.headers().clone());
         response = problem.with("request_id", id.as_str()).into_response();

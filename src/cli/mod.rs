@@ -11,8 +11,10 @@ mod exit;
 mod generate;
 mod ledger;
 mod lines;
+mod login;
 mod place;
 mod range;
+mod remote;
 mod replay;
 mod run;
 mod schema;
@@ -20,7 +22,9 @@ mod send;
 mod settings;
 mod shell;
 mod tail;
+mod token;
 mod topics;
+mod user;
 mod verify;
 
 use std::ffi::OsString;
@@ -61,7 +65,13 @@ enum Command {
     Topics(topics::Args),
     /// Examine a Kafka cluster, its topics and ledgers, and this instance's snapshots
     Doctor(doctor::Args),
-    /// Print the JSON Schemas of all records
+    /// Make, list and change users in the log itself
+    User(user::Args),
+    /// Begin a session for the commands that use the API
+    Login(login::Args),
+    /// Make, list and revoke API tokens
+    Token(token::Args),
+    /// Print the JSON Schemas of all records and the OpenAPI document
     Schema(schema::Args),
     /// Print or check the configuration
     Config(settings::Args),
@@ -105,6 +115,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(args) => tail::run(&args),
         Command::Topics(args) => topics::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::User(args) => user::run(&args),
+        Command::Login(args) => login::run(&args),
+        Command::Token(args) => token::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => shell::completions(&args),

@@ -4,6 +4,7 @@
 //! and holds up nobody else. Deliberately absent: HTTP, and what a body in the directory means.
 
 pub mod directory;
+pub mod people;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -21,7 +21,7 @@ mod valuation;
 mod view;
 
 use crate::book::{AccountIx, Status, SymbolIx};
-use crate::domain::{AccountId, ClientOrderId, Effects, Event, InputTopic, IntentKind, Millis, Reason, Record};
+use crate::domain::{AccountId, ClientOrderId, Effects, Event, InputTopic, IntentKind, Millis, OwnerId, Reason, Record};
 use crate::risk::check::EffectiveLimits;
 use crate::risk::correlation::Correlations;
 use crate::risk::evaluate::Findings;

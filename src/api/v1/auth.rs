@@ -246,16 +246,17 @@ async fn password(
     };
     let PasswordChange { current_password, new_password } = body.value;
     desk.rates.login(caller.address, name)?;
-    let is_theirs = desk.people.is_password(name, current_password).await.map_err(people_problem)?.is_some();
-    if !is_theirs {
-        desk.note_of(&caller, "auth.password", &format!("user:{name}"), json!({}), "refused").await?;
-        return Err(Problem::new(ApiCode::InvalidField, "not the password").field("current_password"));
-    }
-    desk.people.set_password(name, new_password, name, now()).await.map_err(|error| match people_problem(error) {
-        problem if problem.code() == ApiCode::WeakPassword => problem.field("new_password"),
-        problem => problem,
-    })?;
-    desk.note_of(&caller, "auth.password", &format!("user:{name}"), json!({}), "ok").await?;
+    let act = async {
+        let is_theirs = desk.people.is_password(name, current_password).await.map_err(people_problem)?.is_some();
+        if !is_theirs {
+            return Err(Problem::new(ApiCode::InvalidField, "not the password").field("current_password"));
+        }
+        desk.people.set_password(name, new_password, name, now()).await.map_err(|error| match people_problem(error) {
+            problem if problem.code() == ApiCode::WeakPassword => problem.field("new_password"),
+            problem => problem,
+        })
+    };
+    desk.audited(&caller, ("auth.password", &format!("user:{name}")), json!({}), act).await?;
     let mut done = StatusCode::NO_CONTENT.into_response();
     set_cookie(&mut done, "", 0);
     Ok(done)

@@ -24,15 +24,25 @@ pub fn whole(areas: impl IntoIterator<Item = OpenApi>) -> OpenApi {
     let needs = SecurityRequirement::new("bearer", Vec::<String>::new());
     let empty = OpenApiBuilder::new().info(info.build()).components(Some(components)).security(Some([needs])).build();
     let mut document = areas.into_iter().fold(empty, |document, area| document.nest(PREFIX, area));
-    for item in document.paths.paths.values_mut() {
-        operations(item).for_each(refuses);
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            operation.operation_id = Some(id_of(method, path));
+            refuses(operation);
+        }
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
-    [get, put, post, delete, patch].into_iter().flatten()
+    let named = [("get", get), ("put", put), ("post", post), ("delete", delete), ("patch", patch)];
+    named.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// The method and the path's words: `put_users_name_password`. Names of handlers would be the same in every area.
+fn id_of(method: &str, path: &str) -> String {
+    let words = path.trim_start_matches(PREFIX).split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.fold(method.to_owned(), |id, word| format!("{id}_{word}"))
 }
 
 /// Every operation may refuse, and all do so alike.

@@ -84,3 +84,40 @@ pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Vec<OpenAp
 fn docs() -> Router {
     SwaggerUi::new(DOCS).url(DOCUMENT, openapi()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_document_in_the_repository_is_the_one_that_is_served() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/openapi.json");
+        if std::env::var_os("ORDERGATE_BLESS").is_some() {
+            std::fs::write(&path, openapi_json()).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text == openapi_json(), "run `ORDERGATE_BLESS=1 cargo test --lib api::v1::` and look at the difference");
+    }
+
+    #[test]
+    fn every_operation_has_an_id_of_its_own_a_tag_and_words() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut ids = BTreeSet::new();
+        let mut count = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            assert!(path.starts_with("/api/v1/"), "{path}");
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some()) {
+                count += 1;
+                let id = operation["operationId"].as_str().unwrap().to_owned();
+                assert!(ids.insert(id.clone()), "{method} {path}: {id} twice");
+                assert!(operation["summary"].is_string() && operation["tags"][0].is_string(), "{method} {path}");
+                assert!(operation["responses"]["4XX"].is_object(), "{method} {path}");
+            }
+        }
+        assert!(count >= 18, "{count}");
+    }
+}

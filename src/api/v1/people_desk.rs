@@ -36,22 +36,34 @@ impl Desk {
     /// Notes what was done; durable when it comes back.
     ///
     /// # Errors
-    /// The log took it not: what cannot be noted is not said to be done.
+    /// The log took it not.
     pub async fn note(&self, act: &Act<'_>, changes: Value, result: &str) -> Result<(), Problem> {
         let Act { actor, address, action, object } = act;
         let noted = self.audit.record(actor, address, action, object, changes, result).await;
         noted.map(drop).map_err(|error| {
             tracing::error!(%error, action, object, "an action could not be noted in the audit");
-            Problem::new(ApiCode::LogUnavailable, "the audit could not be written; the action may be done all the same")
+            Problem::new(ApiCode::LogUnavailable, "the audit could not be written, and what it does not say is not done")
         })
     }
 
-    /// The same, of a caller.
+    /// Notes that a caller begins something, does it, and notes how it ended. What could not be noted first is not done.
     ///
     /// # Errors
-    /// As [`Desk::note`].
-    pub async fn note_of(&self, caller: &Caller, action: &'static str, object: &str, changes: Value, result: &str) -> Result<(), Problem> {
+    /// What it ended with, or the log.
+    pub async fn audited<T>(
+        &self,
+        caller: &Caller,
+        (action, object): (&'static str, &str),
+        changes: Value,
+        done: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
         let address = caller.address.to_string();
-        self.note(&Act { actor: &caller.name, address: &address, action, object }, changes, result).await
+        let act = Act { actor: &caller.name, address: &address, action, object };
+        self.note(&act, changes, "begun").await?;
+        let done = done.await;
+        let result = done.as_ref().map_or_else(|problem| problem.code().as_str(), |_| "ok");
+        // That it was begun is noted already; how it ended is told all the same.
+        let _ = self.note(&act, Value::Object(serde_json::Map::new()), result).await;
+        done
     }
 }

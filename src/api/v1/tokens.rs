@@ -24,7 +24,7 @@ use super::users::moment;
 use crate::api::caller::{Caller, now, people_problem};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
-use crate::control::people::{ApiToken, NewToken, PeopleError, Proof, Scope, Stored, random_id};
+use crate::control::people::{ApiToken, NewToken, Proof, Scope, Stored, random_id};
 
 /// The paths.
 pub fn routes() -> OpenApiRouter<Arc<Desk>> {
@@ -148,15 +148,14 @@ async fn create(
         return Ok(created(token, None));
     }
     let changes = json!({"user": user, "name": name, "scopes": scopes, "expires_at": expires_at});
-    match desk.people.add_token(&begun.id, NewToken { user, name, scopes, expires_at }, &caller.name, now()).await {
-        Ok(shown) => {
-            desk.note_of(&caller, "token.create", &format!("token:{}", begun.id), changes, "ok").await?;
-            Ok(created(shown.token, Some(shown.secret.to_string())))
-        }
-        Err(error) => match desk.people.token(&begun.id).filter(|_| matches!(error, PeopleError::Exists)) {
+    let new = NewToken { user, name, scopes, expires_at };
+    let act = async { desk.people.add_token(&begun.id, new, &caller.name, now()).await.map_err(people_problem) };
+    match desk.audited(&caller, ("token.create", &format!("token:{}", begun.id)), changes, act).await {
+        Ok(shown) => Ok(created(shown.token, Some(shown.secret.to_string()))),
+        Err(problem) => match desk.people.token(&begun.id).filter(|_| problem.code() == ApiCode::AlreadyExists) {
             // The same request at the same time was faster.
             Some(token) => Ok(created(token, None)),
-            None => Err(people_problem(error)),
+            None => Err(problem),
         },
     }
 }
@@ -195,10 +194,7 @@ async fn revoke(
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     desk.people.token(&id).filter(|token| may_know(&caller, token)).ok_or_else(unknown)?;
-    desk.people.revoke_token(&id, &caller.name).await.map_err(|error| match error {
-        PeopleError::Unknown => unknown(),
-        error => people_problem(error),
-    })?;
-    desk.note_of(&caller, "token.revoke", &format!("token:{id}"), json!({}), "ok").await?;
+    let act = async { desk.people.revoke_token(&id, &caller.name).await.map_err(people_problem) };
+    desk.audited(&caller, ("token.revoke", &format!("token:{id}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

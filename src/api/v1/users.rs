@@ -24,7 +24,7 @@ use super::{idempotency, versions};
 use crate::api::caller::{Caller, now, people_problem};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
-use crate::control::people::{Grants, NewUser, PeopleError, Role, Scope, Stored, User, UserChange};
+use crate::control::people::{Grants, NewUser, Role, Scope, Stored, User, UserChange};
 use crate::domain::Millis;
 
 /// The paths.
@@ -169,14 +169,12 @@ async fn create(
         Some(user) => user,
         None => {
             let new = NewUser { role, scopes: scopes.clone(), accounts: accounts.clone(), password };
-            match desk.people.add_user(&name, new, &caller.name, now()).await {
-                Err(PeopleError::Exists) => there().ok_or_else(|| people_problem(PeopleError::Exists).field("name"))?,
-                made => {
-                    let made = made.map_err(people_problem)?;
-                    let changes = json!({"role": role, "scopes": scopes, "accounts": accounts});
-                    desk.note_of(&caller, "user.create", &format!("user:{name}"), changes, "ok").await?;
-                    made
-                }
+            let changes = json!({"role": role, "scopes": scopes, "accounts": accounts});
+            let act = async { desk.people.add_user(&name, new, &caller.name, now()).await.map_err(people_problem) };
+            match desk.audited(&caller, ("user.create", &format!("user:{name}")), changes, act).await {
+                // The same request at the same time was faster.
+                Err(problem) if problem.code() == ApiCode::AlreadyExists => there().ok_or_else(|| problem.field("name"))?,
+                made => made?,
             }
         }
     };
@@ -223,9 +221,11 @@ async fn change(
     let changes = json!({"role": [old.body.role, role], "scopes": [old.body.scopes, scopes],
                          "accounts": [old.body.accounts, accounts], "disabled": [old.body.disabled, disabled]});
     let change = UserChange { role, scopes, accounts, disabled };
-    let changed = desk.people.change_user(&name, version, change, &caller.name).await;
-    let changed = changed.map_err(|error| versions::refused(people_problem(error)))?;
-    desk.note_of(&caller, "user.change", &format!("user:{name}"), changes, "ok").await?;
+    let act = async {
+        let changed = desk.people.change_user(&name, version, change, &caller.name).await;
+        changed.map_err(|error| versions::refused(people_problem(error)))
+    };
+    let changed = desk.audited(&caller, ("user.change", &format!("user:{name}")), changes, act).await?;
     Ok(shown(StatusCode::OK, changed))
 }
 
@@ -244,9 +244,11 @@ async fn remove(
     Query::read(uri.query(), &[])?;
     known(&desk, &caller, &name)?;
     let version = versions::wanted(&headers)?;
-    let removed = desk.people.remove_user(&name, version, &caller.name).await;
-    removed.map_err(|error| versions::refused(people_problem(error)))?;
-    desk.note_of(&caller, "user.remove", &format!("user:{name}"), json!({}), "ok").await?;
+    let act = async {
+        let removed = desk.people.remove_user(&name, version, &caller.name).await;
+        removed.map_err(|error| versions::refused(people_problem(error)))
+    };
+    desk.audited(&caller, ("user.remove", &format!("user:{name}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -263,8 +265,8 @@ async fn set_password(
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     known(&desk, &caller, &name)?;
-    desk.people.set_password(&name, body.value.password, &caller.name, now()).await.map_err(people_problem)?;
-    desk.note_of(&caller, "user.password", &format!("user:{name}"), json!({}), "ok").await?;
+    let act = async { desk.people.set_password(&name, body.value.password, &caller.name, now()).await.map_err(people_problem) };
+    desk.audited(&caller, ("user.password", &format!("user:{name}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -147,8 +147,8 @@ impl Keys {
     }
 
     /// The key's id, as `kid` names it.
-    #[must_use]
-    pub fn id(&self) -> &str {
+    #[cfg(test)]
+    fn id(&self) -> &str {
         &self.id
     }
 
