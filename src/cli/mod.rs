@@ -4,6 +4,7 @@
 //! error; every end has a documented exit code ([`Exit`]). Deliberately absent: colours and
 //! progress where nobody watches, and any decision: commands call what does the work.
 
+mod audit;
 mod client;
 mod demo;
 mod doctor;
@@ -55,6 +56,8 @@ enum Command {
     Verify(verify::Args),
     /// Look into a ledger
     Ledger(ledger::Args),
+    /// Examine the audit trail
+    Audit(audit::Args),
     /// Write deterministic, realistic order flow as an event log
     Generate(generate::Args),
     /// Send an event log to a running daemon, or to a cluster's topics
@@ -110,6 +113,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Ledger(args) => ledger::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
