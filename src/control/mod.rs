@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod directory;
+pub mod people;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -20,7 +20,7 @@ mod secrets;
 mod status;
 mod stored;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

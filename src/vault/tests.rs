@@ -6,6 +6,7 @@ mod envelopes;
 mod keks;
 mod lifecycle;
 mod locked;
+mod memory;
 mod names;
 mod rotation;
-mod world;
+pub mod world;
