@@ -49,7 +49,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             let status = asked.remote.client()?.send("GET", "/api/v1/vault/status", None)?;
             print(asked.output, &status, status_table)?;
             let reason = text(&status, "reason");
-            if text(&status, "state") == "locked" { Err(Failure::new(Exit::Wrong, format!("the vault is locked: {reason}"))) } else { Ok(()) }
+            if text(&status, "state") == "locked" {
+                Err(Failure::new(Exit::Wrong, format!("the vault is locked: {reason}")))
+            } else {
+                Ok(())
+            }
         }
         Action::Verify(asked) => {
             let verified = asked.remote.client()?.send("POST", "/api/v1/vault/verify", None)?;
@@ -73,7 +77,12 @@ fn rotate(asked: &Asked) -> Result<(), Failure> {
         if status.get("rotating").and_then(Value::as_bool) == Some(false) {
             print(asked.output, &status, status_table)?;
             let left = number(&status, "to_rewrap");
-            let cut_off = || Failure::new(Exit::Wrong, format!("{left} secrets are still under an older key: look at `ordergate vault verify`, then rotate again"));
+            let cut_off = || {
+                Failure::new(
+                    Exit::Wrong,
+                    format!("{left} secrets are still under an older key: look at `ordergate vault verify`, then rotate again"),
+                )
+            };
             return if left == 0 { Ok(()) } else { Err(cut_off()) };
         }
         eprintln!("{} of {} secrets to go", number(&status, "to_rewrap"), number(&status, "secrets"));
@@ -107,7 +116,8 @@ fn status_table(status: &Value) -> String {
             vec![version, text(kek, "created_at").to_owned(), opens(kek).to_owned(), secrets]
         })
         .collect();
-    let head = format!("state: {}\nsecrets: {}\nto rewrap: {}\n", text(status, "state"), number(status, "secrets"), number(status, "to_rewrap"));
+    let head =
+        format!("state: {}\nsecrets: {}\nto rewrap: {}\n", text(status, "state"), number(status, "secrets"), number(status, "to_rewrap"));
     if rows.is_empty() { head } else { format!("{head}\n{}", table(&["kek", "created_at", "opens", "secrets"], &rows)) }
 }
 

@@ -103,7 +103,9 @@ fn who_is_reached_from_other_machines_speaks_tls_or_stands_behind_a_proxy() {
     let beyond = ("http.bind", "0.0.0.0:8443");
     assert_eq!(
         problems("", &[], &[beyond]),
-        ["http.bind = \"0.0.0.0:8443\" (flag): impossible with tls.cert_file = \"\": who is reached from other machines speaks TLS, or has http.behind_proxy"]
+        [
+            "http.bind = \"0.0.0.0:8443\" (flag): impossible with tls.cert_file = \"\": who is reached from other machines speaks TLS, or has http.behind_proxy"
+        ]
     );
     assert_eq!(
         problems("", &[], &[("tls.cert_file", "c.pem")]),
@@ -188,7 +190,12 @@ fn brokers_are_asked_over_tls_or_on_this_machine_only() {
     let config = Config::load_from(Some(&path), &environment, &[]).unwrap();
     assert_eq!(config.vault.broker_urls["alpaca_paper"], "https://broker.example/v");
     assert_eq!(config.vault.broker_urls["binance"], "http://127.0.0.1:9");
-    for wrong in ["alpaca = \"http://broker.example\"", "alpaca = \"https://user:pw@broker.example\"", "robinhood = \"https://x.example\"", "alpaca = 1"] {
+    for wrong in [
+        "alpaca = \"http://broker.example\"",
+        "alpaca = \"https://user:pw@broker.example\"",
+        "robinhood = \"https://x.example\"",
+        "alpaca = 1",
+    ] {
         assert_eq!(problems(&format!("[vault.broker_urls]\n{wrong}"), &[], &[]).len(), 1, "{wrong}");
     }
 }

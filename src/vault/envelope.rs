@@ -186,13 +186,7 @@ fn wrap(
 }
 
 fn secret_aad(place: Place<'_>, algorithm: Algorithm) -> Vec<u8> {
-    joined(&[
-        SECRET,
-        place.owner.as_bytes(),
-        place.key_id.as_bytes(),
-        &place.version.to_be_bytes(),
-        algorithm.as_str().as_bytes(),
-    ])
+    joined(&[SECRET, place.owner.as_bytes(), place.key_id.as_bytes(), &place.version.to_be_bytes(), algorithm.as_str().as_bytes()])
 }
 
 fn wrap_aad(place: Place<'_>, kek: u32, algorithm: Algorithm) -> Vec<u8> {

@@ -46,7 +46,9 @@ pub enum MasterKeyError {
     #[error("the master key is not base64")]
     NotBase64,
     /// It is too short or too long.
-    #[error("the master key has {bytes} bytes; it needs {MASTER_BYTES_LEAST} to {MASTER_BYTES_MOST} random bytes, such as `openssl rand -base64 32` gives")]
+    #[error(
+        "the master key has {bytes} bytes; it needs {MASTER_BYTES_LEAST} to {MASTER_BYTES_MOST} random bytes, such as `openssl rand -base64 32` gives"
+    )]
     Length {
         /// Its bytes.
         bytes: usize,

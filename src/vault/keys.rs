@@ -436,7 +436,9 @@ fn apply(stored: &mut Stored, change: &Change, now: i64) -> Result<(), VaultErro
         Status::Active => stored.standing = Standing::Active,
         Status::Inactive => stored.standing = Standing::Inactive,
         Status::Expired if ended => {}
-        Status::Expired => return Err(Refused { field: "status", allowed: "active, inactive or revoked; a key expires by its time" }.into()),
+        Status::Expired => {
+            return Err(Refused { field: "status", allowed: "active, inactive or revoked; a key expires by its time" }.into());
+        }
         Status::Revoked => stored.revoke(),
     }
     Ok(())

@@ -160,7 +160,14 @@ impl Vault {
     }
 
     /// Notes how a change ended. That it was begun is noted already, so what cannot be noted now is told all the same.
-    async fn ended<T>(&self, by: By<'_>, action: &'static str, object: &str, about: Value, done: Result<T, VaultError>) -> Result<T, VaultError> {
+    async fn ended<T>(
+        &self,
+        by: By<'_>,
+        action: &'static str,
+        object: &str,
+        about: Value,
+        done: Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
         match self.noted(by, action, object, about, done.as_ref().map(|_| ()).map_err(Clone::clone)).await {
             Err(VaultError::Audit(error)) => tracing::warn!(code = error.code(), action, object, "how it ended is not in the audit trail"),
             Ok(()) | Err(_) => {}

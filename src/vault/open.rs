@@ -51,7 +51,8 @@ impl Vault {
             Ok(Verified { checked, version: stored.version(), at: now })
         };
         let done: Result<Verified, VaultError> = done.await;
-        let about = done.as_ref().map_or_else(|_| json!({}), |said| json!({"checked": said.checked.basis, "outcome": said.checked.outcome}));
+        let about =
+            done.as_ref().map_or_else(|_| json!({}), |said| json!({"checked": said.checked.basis, "outcome": said.checked.outcome}));
         let verified = self.noted(by, "api_key.verify", &object(id), about, done).await?;
         self.used(by, id, verified.version, Some(verified.checked.clone()), now).await;
         Ok(verified)
@@ -79,7 +80,12 @@ impl Vault {
             Ok(())
         });
         if let Err(error) = noted.await {
-            tracing::warn!(code = "VAULT_USE_NOT_NOTED", key = id, reason = error.as_str(), "the use of a key is not noted; the audit trail has it");
+            tracing::warn!(
+                code = "VAULT_USE_NOT_NOTED",
+                key = id,
+                reason = error.as_str(),
+                "the use of a key is not noted; the audit trail has it"
+            );
         }
     }
 }

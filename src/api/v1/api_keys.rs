@@ -175,9 +175,7 @@ pub(super) fn told(error: &VaultError) -> Problem {
         VaultError::TooMany { .. } => Problem::new(ApiCode::TooManyKeys, words),
         VaultError::OtherRequest => Problem::new(ApiCode::IdempotencyKeyReused, words),
         VaultError::Damaged | VaultError::Unreadable => Problem::new(ApiCode::SecretDamaged, words),
-        VaultError::TooOften { retry_after_s } => {
-            Problem::new(ApiCode::TooManyRequests, words).with("retry_after_seconds", *retry_after_s)
-        }
+        VaultError::TooOften { retry_after_s } => Problem::new(ApiCode::TooManyRequests, words).with("retry_after_seconds", *retry_after_s),
         VaultError::Rotating => Problem::new(ApiCode::VaultRotating, words),
         VaultError::Write(WriteError::Conflict { .. }) => Problem::new(ApiCode::Conflict, words),
         VaultError::Write(WriteError::Timeout) => Problem::new(ApiCode::AppendTimeout, words),

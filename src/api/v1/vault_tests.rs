@@ -131,9 +131,22 @@ fn a_key_goes_through_its_life_over_http() {
         assert_eq!(world.ask(&alice, "DELETE", &path, Some("\"3\""), None).await.status, StatusCode::NO_CONTENT);
         assert_eq!(world.ask(&alice, "GET", &path, None, None).await.code(), "UNKNOWN_OBJECT");
         let trail = world.ask(&alice, "GET", &format!("{path}/audit-logs?limit=500"), None, None).await.json();
-        let actions: Vec<String> =
-            trail["items"].as_array().unwrap().iter().rev().map(|item| format!("{} {}", item["action"].as_str().unwrap(), item["result"].as_str().unwrap())).collect();
-        for expected in ["api_key.create begun", "api_key.create ok", "api_key.change ok", "api_key.rotate ok", "api_key.reveal ok", "api_key.verify ok", "api_key.delete ok"] {
+        let actions: Vec<String> = trail["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .rev()
+            .map(|item| format!("{} {}", item["action"].as_str().unwrap(), item["result"].as_str().unwrap()))
+            .collect();
+        for expected in [
+            "api_key.create begun",
+            "api_key.create ok",
+            "api_key.change ok",
+            "api_key.rotate ok",
+            "api_key.reveal ok",
+            "api_key.verify ok",
+            "api_key.delete ok",
+        ] {
             assert!(actions.iter().any(|action| action == expected), "{expected} in {actions:?}");
         }
     });
@@ -164,7 +177,10 @@ fn pages_of_keys_and_of_the_trail_follow_one_another() {
             cursor = format!("&cursor={next}");
         }
         assert_eq!(entries, 2);
-        assert_eq!(world.ask(&alice(), "GET", &format!("/api-keys/{}/audit-logs?cursor=YQ", ids[0]), None, None).await.code(), "INVALID_PARAMETER");
+        assert_eq!(
+            world.ask(&alice(), "GET", &format!("/api-keys/{}/audit-logs?cursor=YQ", ids[0]), None, None).await.code(),
+            "INVALID_PARAMETER"
+        );
     });
 }
 
@@ -209,7 +225,13 @@ fn every_path_answers_each_role_as_it_should_for_own_foreign_and_absent_keys() {
                         ("GET", _) => true,
                         _ => changes,
                     };
-                    let expected = if absent || !knows { 404 } else if may { done } else { 403 };
+                    let expected = if absent || !knows {
+                        404
+                    } else if may {
+                        done
+                    } else {
+                        403
+                    };
                     assert_eq!(answer.status.as_u16(), expected, "{} {:?} {method} {path}: {}", who.name, who.role, answer.text);
                     cells += 1;
                 }

@@ -89,7 +89,8 @@ fn base64_of(text: &str, bytes: std::ops::RangeInclusive<usize>) -> bool {
 
 fn uuid(text: &str) -> bool {
     let dashes = [8, 13, 18, 23];
-    text.len() == 36 && text.bytes().enumerate().all(|(at, byte)| if dashes.contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() })
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| if dashes.contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() })
 }
 
 fn cdp_name(text: &str) -> bool {

@@ -136,11 +136,13 @@ fn secrets_go_over_tls_or_stay_on_this_machine() {
     for fine in ["https://api.alpaca.markets", "https://x.example/base", "http://127.0.0.1:8", "http://localhost", "http://[::1]:8"] {
         assert!(may_be_asked(fine), "{fine}");
     }
-    let wrong = ["http://api.alpaca.markets", "http://127.0.0.1.example", "ftp://127.0.0.1", "https://u@x.example", "https://u:p@x.example"];
+    let wrong =
+        ["http://api.alpaca.markets", "http://127.0.0.1.example", "ftp://127.0.0.1", "https://u@x.example", "https://u:p@x.example"];
     for wrong in wrong.into_iter().chain(["https://x.example/?a=b", "https://x.example/#f", "x.example", "", "file:///etc"]) {
         assert!(!may_be_asked(wrong), "{wrong}");
     }
-    let named = |name: &str, at: &str| Brokers::new(&Options { urls: [(name.to_owned(), at.to_owned())].into(), ..Options::default() }).err();
+    let named =
+        |name: &str, at: &str| Brokers::new(&Options { urls: [(name.to_owned(), at.to_owned())].into(), ..Options::default() }).err();
     assert_eq!(named("coinbase", "https://x.example"), Some(BrokersError::Name { name: "coinbase".to_owned() }));
     assert_eq!(named("alpaca", "http://x.example"), Some(BrokersError::Address { name: "alpaca".to_owned() }));
     assert_eq!(named("alpaca", "https://x.example"), None);

@@ -54,8 +54,16 @@ fn only_the_right_master_key_and_the_whole_record_give_the_kek() {
     assert_eq!((kek.version(), again.version()), (3, 3));
     assert!(kek.wrapping_key() == again.wrapping_key());
     assert_eq!(error(record.derive(&master(2))), DeriveError::WrongKey);
-    let other_salt = { let mut salt = record.salt; salt[31] ^= 1; KekRecord { salt, ..record.clone() } };
-    let other_check = { let mut check = record.check; check[0] ^= 128; KekRecord { check, ..record.clone() } };
+    let other_salt = {
+        let mut salt = record.salt;
+        salt[31] ^= 1;
+        KekRecord { salt, ..record.clone() }
+    };
+    let other_check = {
+        let mut check = record.check;
+        check[0] ^= 128;
+        KekRecord { check, ..record.clone() }
+    };
     for changed in [
         KekRecord { version: 4, ..record.clone() },
         KekRecord { memory_kib: 16, ..record.clone() },

@@ -4,9 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::world::{BY, MemoryLog, NOW, all_readable, filled, masters, new_key, options, runtime, secrets, vault, vault_with};
 use crate::log::Topic;
-use crate::vault::{
-    Basis, Broker, Change, Environment, Filter, NewKey, Options, Outcome, Reminder, Standing, Status, Vault, VaultError,
-};
+use crate::vault::{Basis, Broker, Change, Environment, Filter, NewKey, Options, Outcome, Reminder, Standing, Status, Vault, VaultError};
 
 const DAY: i64 = 86_400_000;
 
@@ -125,9 +123,10 @@ fn a_use_is_noted_to_the_minute_and_changes_no_revision() {
         let key = vault.get(&id, NOW).unwrap();
         assert_eq!((key.stored.versions[0].last_used_at, key.stored.revision), (Some(NOW + 60_000), 1));
         // Each of them is in the audit trail.
-        let reveals = log.records().iter().filter(|(topic, record)| {
-            *topic == Topic::Audit && String::from_utf8_lossy(&record.payload).contains("api_key.reveal")
-        });
+        let reveals = log
+            .records()
+            .iter()
+            .filter(|(topic, record)| *topic == Topic::Audit && String::from_utf8_lossy(&record.payload).contains("api_key.reveal"));
         assert_eq!(reveals.count(), 61);
     });
 }
@@ -141,7 +140,8 @@ fn deleting_revokes_erases_and_hides_and_compaction_leaves_no_ciphertext() {
         let audit = crate::control::audit::Audit::start(log.clone()).unwrap();
         let vault = Vault::new(directory, audit, masters(1), options()).unwrap();
         let ids = filled(&vault, 2).await;
-        let ciphertext = |key: &crate::vault::Key| serde_json::to_value(key.stored.sealed.as_ref().unwrap()).unwrap()["ciphertext"].to_string();
+        let ciphertext =
+            |key: &crate::vault::Key| serde_json::to_value(key.stored.sealed.as_ref().unwrap()).unwrap()["ciphertext"].to_string();
         let mut gone = vec![ciphertext(&vault.get(&ids[0], NOW).unwrap()), ciphertext(&vault.get(&ids[1], NOW).unwrap())];
         gone.push(ciphertext(&vault.replace(BY, &ids[0], None, &secrets(5), NOW).await.unwrap()));
         vault.delete(BY, &ids[0], Some(2), NOW).await.unwrap();

@@ -31,8 +31,8 @@ pub fn copies(turned: &[u8]) -> usize {
     let mut found = 0;
     for line in maps.lines().filter(|line| line.contains(" rw")) {
         let range = line.split(' ').next().unwrap();
-        let (begin, end) = range.split_once('-').map(|(a, b)| [a, b].map(|hex| u64::from_str_radix(hex, 16).unwrap())).map(Into::into).unwrap();
-        let mut at: u64 = begin;
+        let (begin, end) = range.split_once('-').unwrap();
+        let [mut at, end] = [begin, end].map(|hex| u64::from_str_radix(hex, 16).unwrap());
         while at < end {
             let wanted = usize::try_from(end - at).unwrap().min(chunk.len());
             // Some mappings, such as those of devices, cannot be read.

@@ -43,12 +43,16 @@ impl<T: Clone> Of<T> {
 fn what_holds_secrets_cannot_be_printed_shown_written_or_copied() {
     macro_rules! silent {
         ($($type:ty),+) => {
-            $(assert!(!(Of::<$type>::PRINTED || Of::<$type>::SHOWN || Of::<$type>::WRITTEN || Of::<$type>::COPIED), stringify!($type));)+
+            $(assert_eq!(
+                [Of::<$type>::PRINTED, Of::<$type>::SHOWN, Of::<$type>::WRITTEN, Of::<$type>::COPIED],
+                [false; 4],
+                stringify!($type)
+            );)+
         };
     }
     silent!(Secrets, NewKey, MasterKey, Kek, Fresh, Masters, Keyring);
     // The test itself can fail.
-    assert!(Of::<String>::PRINTED && Of::<String>::SHOWN && Of::<String>::WRITTEN && Of::<String>::COPIED);
+    assert_eq!([Of::<String>::PRINTED, Of::<String>::SHOWN, Of::<String>::WRITTEN, Of::<String>::COPIED], [true; 4]);
 }
 
 #[test]

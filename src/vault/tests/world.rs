@@ -97,7 +97,7 @@ impl MemoryLog {
             lands = *left > 0 || *death == Death::After;
             *left = left.saturating_sub(1);
         }
-        let offset = inside.records.iter().filter(|(topic, _)| *topic == record.topic).count() as u64;
+        let offset = inside.records.iter().filter(|(topic, _)| *topic == record.topic).map(|(_, last)| last.offset + 1).max().unwrap_or(0);
         if lands {
             let ts = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
             let stored = StoredRecord { offset, ts, key: record.key.clone(), payload: record.payload.clone(), tag: None };
