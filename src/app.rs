@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api::v1::Areas;
 use crate::api::{Face, Limits, Listening, serve};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{Config, LogKind};
@@ -97,7 +98,7 @@ impl Daemon {
         let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up());
         let face = face.behind(entrance.door.clone(), entrance.owners.clone());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
-        let areas = vec![vault::area(secrets.clone(), log.topics())];
+        let areas = Areas { inside: vec![vault::area(secrets.clone(), log.topics())], ..Areas::default() };
         let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), areas);
         let mut servers = vec![runtime.spawn(serve(http.0, router, entrance.tls.clone(), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
