@@ -239,9 +239,9 @@ impl Door {
     #[must_use]
     pub fn may_go_on(&self, caller: &Caller) -> bool {
         match (&caller.user, &caller.proof, &self.people) {
-            (Some(user), Some(proof), Some(people)) => people.still(user, proof, now()).is_some_and(|now| {
-                (now.user.body.role, &now.scopes) == (caller.role, &caller.scopes)
-            }),
+            (Some(user), Some(proof), Some(people)) => {
+                people.still(user, proof, now()).is_some_and(|now| (now.user.body.role, &now.scopes) == (caller.role, &caller.scopes))
+            }
             _ => self.is_open(),
         }
     }
