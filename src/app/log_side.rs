@@ -95,6 +95,47 @@ impl LogSide {
     }
 }
 
+/// A log that a command writes to. The embedded one must not be a daemon's at that time; a cluster may.
+pub enum OpenLog {
+    /// One SQLite file.
+    Embedded(EmbeddedLog),
+    /// A cluster's topics.
+    Kafka(Arc<KafkaTopics>),
+}
+
+impl OpenLog {
+    /// Opens the log.
+    ///
+    /// # Errors
+    /// A daemon has it, or it cannot be reached.
+    pub fn open(config: &Config) -> Result<Self, Failure> {
+        match config.log.kind {
+            LogKind::Embedded => Ok(Self::Embedded(EmbeddedLog::open(embedded_options(config))?)),
+            LogKind::Kafka => {
+                let cluster = cluster(config)?;
+                Ok(Self::Kafka(Arc::new(patiently(|| KafkaTopics::new(&cluster))?)))
+            }
+        }
+    }
+
+    /// Its topics.
+    #[must_use]
+    pub fn topics(&self) -> Arc<dyn Topics> {
+        match self {
+            Self::Embedded(log) => Arc::new(log.clone()),
+            Self::Kafka(topics) => topics.clone(),
+        }
+    }
+
+    /// Closes it.
+    pub fn close(&self) {
+        match self {
+            Self::Embedded(log) => log.close(),
+            Self::Kafka(_) => {}
+        }
+    }
+}
+
 impl OnKafka {
     fn open(config: &Config) -> Result<Self, Failure> {
         let dir = &config.data_dir;
@@ -106,42 +147,6 @@ impl OnKafka {
         let topics = Arc::new(patiently(|| KafkaTopics::new(&cluster))?);
         let verdicts = Arc::new(patiently(|| DecisionWatch::start(&cluster))?);
         Ok(Self { cluster, topics, verdicts, given_up, _lock: lock })
-    }
-}
-
-/// A log that a command writes to by itself: a new user, for one. It is closed when this goes.
-pub struct OpenLog {
-    topics: Arc<dyn Topics>,
-    embedded: Option<EmbeddedLog>,
-}
-
-impl OpenLog {
-    /// Opens the log of a configuration. An embedded one is made when it is not there, and is refused while a daemon has it.
-    ///
-    /// # Errors
-    /// It cannot be opened; [`Exit::Locked`] while a daemon has it.
-    pub fn open(config: &Config) -> Result<Self, Failure> {
-        match config.log.kind {
-            LogKind::Embedded => {
-                let log = EmbeddedLog::open(embedded_options(config))?;
-                Ok(Self { topics: Arc::new(log.clone()), embedded: Some(log) })
-            }
-            LogKind::Kafka => Ok(Self { topics: Arc::new(KafkaTopics::new(&cluster(config)?)?), embedded: None }),
-        }
-    }
-
-    /// The side of everyone but the shards.
-    #[must_use]
-    pub fn topics(&self) -> Arc<dyn Topics> {
-        self.topics.clone()
-    }
-}
-
-impl Drop for OpenLog {
-    fn drop(&mut self) {
-        if let Some(log) = &self.embedded {
-            log.close();
-        }
     }
 }
 
