@@ -73,16 +73,12 @@ pub fn vault_routes() -> OpenApiRouter<Arc<VaultDesk>> {
 /// The document: all areas, whether they run here or not.
 #[must_use]
 pub fn openapi() -> OpenApi {
-<<<<<<< HEAD
     document::whole([
         face_routes().split_for_parts().1,
         auth::public_routes().split_for_parts().1,
         desk_routes().split_for_parts().1,
         vault_routes().split_for_parts().1,
     ])
-=======
-    document::whole([face_routes().split_for_parts().1, auth::public_routes().split_for_parts().1, desk_routes().split_for_parts().1])
->>>>>>> five/identity
 }
 
 /// The document as `schemas/openapi.json` has it.
