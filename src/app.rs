@@ -120,6 +120,12 @@ impl Daemon {
         Ok(Self { runtime, log, shards, keeper, membership, servers, entrance, limits, stop, http: http_at, metrics: metrics_at })
     }
 
+    /// How the API is spoken to.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.entrance.tls.is_some() { "https" } else { "http" }
+    }
+
     /// What the first shard says of itself.
     #[must_use]
     pub fn status(&self) -> Status {
