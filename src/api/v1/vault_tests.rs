@@ -292,15 +292,15 @@ fn a_canary_secret_is_in_no_answer_but_the_reveal_and_in_no_log_line_metric_or_r
     assert!(measured.contains("ordergate_vault_operations_total{") && !measured.contains(CANARY));
 }
 
-async fn drive_the_canary() -> Arc<MemoryLog> {
-    let world = World::new(masters(1), Options { reveals_per_minute: 2, keys_per_owner: 3, ..options() });
-    let (id, _) = world.made(&alice()).await;
-    let body = |broker: &str, key: &str, secret: &str, more: &str| {
-        format!(r#"{{"broker":"{broker}","name":"n","environment":"live","key":"{key}","secret":"{secret}"{more}}}"#)
-    };
+fn body(broker: &str, key: &str, secret: &str, more: &str) -> String {
+    format!(r#"{{"broker":"{broker}","name":"n","environment":"live","key":"{key}","secret":"{secret}"{more}}}"#)
+}
+
+/// Bodies of a create that are all refused.
+fn bad_bodies() -> Vec<String> {
     let long = CANARY.repeat(400);
     let huge = CANARY.repeat(4_000);
-    let bodies = [
+    vec![
         body("nobroker", CANARY, CANARY, ""),
         body("alpaca", "", CANARY, ""),
         body("alpaca", CANARY, "", ""),
@@ -318,9 +318,14 @@ async fn drive_the_canary() -> Arc<MemoryLog> {
         format!("\"{CANARY}\""),
         format!("[\"{CANARY}\"]"),
         CANARY.to_owned(),
-    ];
+    ]
+}
+
+async fn drive_the_canary() -> Arc<MemoryLog> {
+    let world = World::new(masters(1), Options { reveals_per_minute: 2, keys_per_owner: 3, ..options() });
+    let (id, _) = world.made(&alice()).await;
     let mut answers = Vec::new();
-    for body in &bodies {
+    for body in &bad_bodies() {
         let answer = world.ask(&alice(), "POST", "/api-keys", None, Some(body)).await;
         assert!(answer.status.is_client_error(), "{} {body:.200}", answer.status);
         answers.push(answer);
