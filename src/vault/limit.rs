@@ -37,6 +37,7 @@ impl Rate {
         let until = spent.get(name).copied().unwrap_or(now_ms).clamp(now_ms, now_ms + MINUTE_MS);
         let late_ms = until + step - now_ms - MINUTE_MS;
         if late_ms > 0 {
+            spent.insert(name.to_owned(), until);
             return Err(u64::try_from(late_ms).unwrap_or(0).div_ceil(1_000).max(1));
         }
         spent.insert(name.to_owned(), until + step);

@@ -5,7 +5,7 @@
 
 use super::keys::Lock;
 use super::reminder::{Reminder, Sent, due};
-use super::stored::{Broker, Status, Stored};
+use super::stored::{Broker, Standing, Stored};
 use super::{Locked, Vault, VaultError};
 use crate::directory::Kind;
 
@@ -157,9 +157,10 @@ impl Vault {
         for entity in self.directory.list(Kind::ApiKey) {
             let Ok(stored) = serde_json::from_slice::<Stored>(&entity.body) else { continue };
             let Some(expires_at) = stored.expires_at else { continue };
-            let in_use = match stored.status(now) {
-                Status::Active | Status::Expired => stored.deleted_at.is_none(),
-                Status::Inactive | Status::Revoked => false,
+            // By what its owner made of it: one that was switched off does not come back by ending.
+            let in_use = match stored.standing {
+                Standing::Active => stored.deleted_at.is_none(),
+                Standing::Inactive | Standing::Revoked => false,
             };
             if let Some(reminder) = due(now, expires_at, stored.reminded).filter(|_| in_use) {
                 let Stored { owner, name, broker, .. } = stored;
