@@ -82,13 +82,16 @@ fn refused(path: &str, error: &serde_json::Error) -> Problem {
         return Problem::new(ApiCode::MalformedBody, format!("the body is no JSON object: {at}"));
     }
     // Only the derived code says these words, and with a name of ours.
-    if let Some(missing) = error.to_string().strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
-        return Problem::new(ApiCode::InvalidField, "it is missing").field(missing);
+    let words = error.to_string();
+    for (beginning, what) in [("missing field `", "it is missing"), ("duplicate field `", "it is given twice")] {
+        if let Some(field) = words.strip_prefix(beginning).and_then(|rest| rest.split('`').next()) {
+            return Problem::new(ApiCode::InvalidField, what).field(field);
+        }
     }
     let known = ["broker", "name", "environment", "owner", "expires_at", "status", "key", "secret", "passphrase"];
     match known.iter().find(|known| **known == path) {
         Some(field) => {
-            Problem::new(ApiCode::InvalidField, format!("not of its type, not one of its words, or given twice: {at}")).field(field)
+            Problem::new(ApiCode::InvalidField, format!("not of its type, or not one of its words: {at}")).field(field)
         }
         None => Problem::new(ApiCode::InvalidField, format!("a field that is not known: {at}; known are {}", known.join(", "))),
     }
