@@ -168,9 +168,9 @@ impl Vault {
         about: Value,
         done: Result<T, VaultError>,
     ) -> Result<T, VaultError> {
-        match self.noted(by, action, object, about, done.as_ref().map(|_| ()).map_err(Clone::clone)).await {
-            Err(VaultError::Audit(error)) => tracing::warn!(code = error.code(), action, object, "how it ended is not in the audit trail"),
-            Ok(()) | Err(_) => {}
+        let noted = self.noted(by, action, object, about, done.as_ref().map(|_| ()).map_err(Clone::clone)).await;
+        if let Err(VaultError::Audit(error)) = noted {
+            tracing::warn!(code = error.code(), action, object, "how it ended is not in the audit trail");
         }
         done
     }

@@ -90,9 +90,7 @@ fn refused(path: &str, error: &serde_json::Error) -> Problem {
     }
     let known = ["broker", "name", "environment", "owner", "expires_at", "status", "key", "secret", "passphrase"];
     match known.iter().find(|known| **known == path) {
-        Some(field) => {
-            Problem::new(ApiCode::InvalidField, format!("not of its type, or not one of its words: {at}")).field(field)
-        }
+        Some(field) => Problem::new(ApiCode::InvalidField, format!("not of its type, or not one of its words: {at}")).field(field),
         None => Problem::new(ApiCode::InvalidField, format!("a field that is not known: {at}; known are {}", known.join(", "))),
     }
 }

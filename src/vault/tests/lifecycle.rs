@@ -39,8 +39,8 @@ fn a_key_is_made_listed_revealed_and_its_secret_is_nowhere_in_the_log() {
 fn a_list_is_filtered_and_goes_on_after_its_last_id() {
     runtime().block_on(async {
         let vault = vault(&MemoryLog::new(), masters(1));
-        for n in 0..12 {
-            vault.create(BY, new_key(if n % 4 == 0 { "bob" } else { "alice" }, n), NOW).await.unwrap();
+        for n in 0..12_usize {
+            vault.create(BY, new_key(if n.is_multiple_of(4) { "bob" } else { "alice" }, n), NOW).await.unwrap();
         }
         let alice = Filter { owner: Some("alice".to_owned()), ..Filter::default() };
         let (mut after, mut seen) = (None::<String>, Vec::new());

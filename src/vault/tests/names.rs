@@ -67,11 +67,11 @@ fn the_parts_of_secrets_are_overwritten_when_they_are_dropped() {
 
 #[test]
 fn secrets_come_back_from_their_sealed_form_and_from_nothing_else() {
-    for n in 0..60 {
+    for n in 0..60_usize {
         let bytes = secrets(n).encode();
         let back = Secrets::decode(&bytes).unwrap();
         assert!(back.same_as(&secrets(n)) && !back.same_as(&secrets(n + 1)));
-        assert_eq!(back.passphrase.is_some(), n % 3 == 0);
+        assert_eq!(back.passphrase.is_some(), n.is_multiple_of(3));
         for cut in 0..bytes.len() {
             assert!(Secrets::decode(&bytes[..cut]).is_none_or(|less| !less.same_as(&secrets(n))), "{n} cut to {cut}");
         }

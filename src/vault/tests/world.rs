@@ -179,7 +179,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
 
 /// The secrets number `n`.
 pub fn secrets(n: usize) -> Secrets {
-    let passphrase = (n % 3 == 0).then(|| format!("passphrase {n}").into());
+    let passphrase = n.is_multiple_of(3).then(|| format!("passphrase {n}").into());
     Secrets { key: format!("PKABCDEFGH{n:010}").into(), secret: format!("secret-{n}-{}", "x".repeat(n % 50)).into(), passphrase }
 }
 
