@@ -41,7 +41,7 @@ use people::Entrance;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
-pub use log_side::{cluster, kafka_options, names_of, partitioner};
+pub use log_side::{OpenLog, cluster, kafka_options, names_of, partitioner};
 pub use signals::run_until_stopped;
 
 /// How often it is looked whether the log acknowledges.
