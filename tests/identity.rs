@@ -4,6 +4,7 @@
 
 mod daemon;
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -337,6 +338,32 @@ fn with_users_nothing_is_told_without_a_proof() {
     assert_eq!(page.status, 200);
     assert!(page.header("content-security-policy").contains("script-src 'self';"), "{:?}", page.headers);
     assert!(page.body.as_str().unwrap().contains("swagger"));
+}
+
+#[test]
+fn who_is_refused_before_the_body_was_read_hears_it_and_asks_on_over_the_same_connection() {
+    let house = house(UNLIMITED);
+    let body = "x".repeat(20_000);
+    let request = format!(
+        "POST /api/v1/intents HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        house.gate.http,
+        body.len()
+    );
+    let mut stream = std::net::TcpStream::connect(&house.gate.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for _ in 0..5 {
+        stream.write_all(request.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = [0; 64 * 1024];
+        let read = stream.read(&mut answer).unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 401"), "{}", String::from_utf8_lossy(&answer[..read]));
+    }
+    let endless = request.replace(&format!("content-length: {}", body.len()), "content-length: 10000000");
+    stream.write_all(endless.as_bytes()).unwrap();
+    stream.write_all("x".repeat(200_000).as_bytes()).unwrap();
+    let answer = daemon::read_some(&mut stream, 64 * 1024);
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close"), "{answer}");
 }
 
 #[test]
