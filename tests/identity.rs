@@ -4,6 +4,7 @@
 
 mod daemon;
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -340,6 +341,32 @@ fn with_users_nothing_is_told_without_a_proof() {
 }
 
 #[test]
+fn who_is_refused_before_the_body_was_read_hears_it_and_asks_on_over_the_same_connection() {
+    let house = house(UNLIMITED);
+    let body = "x".repeat(20_000);
+    let request = format!(
+        "POST /api/v1/intents HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        house.gate.http,
+        body.len()
+    );
+    let mut stream = std::net::TcpStream::connect(&house.gate.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for _ in 0..5 {
+        stream.write_all(request.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = [0; 64 * 1024];
+        let read = stream.read(&mut answer).unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 401"), "{}", String::from_utf8_lossy(&answer[..read]));
+    }
+    let endless = request.replace(&format!("content-length: {}", body.len()), "content-length: 10000000");
+    stream.write_all(endless.as_bytes()).unwrap();
+    stream.write_all("x".repeat(200_000).as_bytes()).unwrap();
+    let answer = daemon::read_some(&mut stream, 64 * 1024);
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close"), "{answer}");
+}
+
+#[test]
 fn a_foreign_account_does_not_exist_and_a_role_ends_where_it_ends() {
     let house = house(UNLIMITED);
     let (root, alice, bob, eye) = (house.token("root"), house.token("alice"), house.token("bob"), house.token("eye"));
@@ -352,6 +379,11 @@ fn a_foreign_account_does_not_exist_and_a_role_ends_where_it_ends() {
         request.header("authorization", format!("Bearer {token}")).send(&lines).unwrap().status().as_u16()
     };
     assert_eq!((records(&alice), records(&eye), records(&root)), (403, 403, 200));
+    // Whose an account is, the fold knows, and it may be a moment behind the log.
+    let begun = Instant::now();
+    while house.as_of(&bob, "GET", "/api/v1/accounts/BOB1", None).status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
     let intent = |token: &str, account: &str, id: &str| {
         let body: Value = serde_json::from_str(&order(id).replace("ACC1", account)).unwrap();
         house.as_of(token, "POST", "/api/v1/intents", Some(&body))

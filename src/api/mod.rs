@@ -20,6 +20,7 @@ mod records;
 mod serve;
 pub mod tls;
 mod topics;
+mod unread;
 pub mod v1;
 
 use std::sync::Arc;
@@ -152,5 +153,6 @@ fn guarded(routes: Router, hosts: guard::Hosts) -> Router {
         .method_not_allowed_fallback(guard::unknown_method)
         .layer(from_fn_with_state(hosts, guard::only_this_machine))
         .layer(from_fn_with_state(tls, headers::set))
+        .layer(from_fn(unread::drain))
         .layer(from_fn(measure::requests))
 }
