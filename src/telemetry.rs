@@ -104,10 +104,20 @@ metrics! {
     KAFKA_CLIENTS_LOST = "ordergate_kafka_clients_lost_total", Counter, Count, "Kafka clients that had forgotten their brokers, fallen silent or failed for good.";
     KAFKA_REBALANCES_FORCED = "ordergate_kafka_rebalances_forced_total", Counter, Count, "Times that shards which the group had given to nobody made it assign anew.";
     KAFKA_ERRORS = "ordergate_kafka_errors_total", Counter, Count, "Errors that Kafka clients told; labels: code.";
+    DIRECTORY_ENTITIES = "ordergate_directory_entities", Gauge, Count, "Entities of the directory: users, tokens, keys and the like.";
+    DIRECTORY_GARBAGE = "ordergate_directory_garbage_records", Gauge, Count, "Records of gate.directory that are of no use and not tombstoned.";
+    DIRECTORY_AGE = "ordergate_directory_age_seconds", Gauge, Seconds, "The time since gate.directory was read to its end.";
+    DIRECTORY_REFUSED = "ordergate_directory_refused_total", Counter, Count, "Records of gate.directory that are none; labels: code.";
+    AUDIT_RECORDS = "ordergate_audit_records_total", Counter, Count, "Records appended to gate.audit; labels: result.";
+    AUDIT_SEQUENCE = "ordergate_audit_sequence", Gauge, Count, "The sequence of the head that was published last; labels: chain.";
+    AUDIT_HEAD = "ordergate_audit_head", Gauge, Count, "The first 48 bits of the head that was published last, as a number; labels: chain.";
     HTTP_REQUESTS = "ordergate_http_requests_total", Counter, Count, "Requests answered; labels: method, path, status.";
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";
     HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections; labels: listener (its port).";
     HTTP_STREAMS = "ordergate_http_streams", Gauge, Count, "Followers of topics.";
+    VAULT_LOCKED = "ordergate_vault_locked", Gauge, Count, "1 while the master key does not open the newest key-encryption key.";
+    VAULT_OPERATIONS = "ordergate_vault_operations_total", Counter, Count, "Operations on broker keys; labels: operation, result.";
+    VAULT_REWRAPPED = "ordergate_vault_rewrapped_total", Counter, Count, "Secrets moved under a newer key-encryption key.";
 }
 
 /// Describes every metric to the recorder in place.

@@ -53,7 +53,7 @@ impl Place {
     }
 
     /// The configuration with what was named laid over it.
-    fn config(&self) -> Result<Config, Failure> {
+    pub fn config(&self) -> Result<Config, Failure> {
         let mut over = over_brokers(self.brokers.as_deref());
         if let Some(dir) = &self.data_dir {
             over.extend([("log.kind".to_owned(), "embedded".to_owned()), ("shard.count".to_owned(), "1".to_owned())]);

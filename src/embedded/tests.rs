@@ -137,9 +137,9 @@ fn a_file_that_someone_else_holds_is_busy_and_takes_records_again_afterwards() {
 fn a_file_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     open(&dir).close();
-    Connection::open(dir.path().join("log.sqlite")).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(dir.path().join("log.sqlite")).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let refused = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).err().unwrap();
-    assert_eq!(refused, LogError::NewerVersion { found: 2, known: 1 });
+    assert_eq!(refused, LogError::NewerVersion { found: 3, known: 2 });
 }
 
 #[test]
@@ -171,4 +171,94 @@ fn a_reader_sees_what_a_daemon_commits_and_needs_no_lock() {
     assert_eq!(reader.read(INTENTS, 0, 9).unwrap()[0].payload, b"a");
     log.close();
     assert_eq!(EmbeddedReader::open(dir.path()).unwrap().end(INTENTS).unwrap(), 1);
+}
+
+fn of_directory(key: &str, payload: &[u8]) -> NewRecord {
+    NewRecord { topic: Topic::Directory, partition: None, ts: None, key: Some(key.into()), payload: payload.to_vec() }
+}
+
+fn offsets(log: &EmbeddedLog) -> Vec<u64> {
+    Topics::read(log, Topic::Directory, 0, 0, 1_000).unwrap().iter().map(|record| record.offset).collect()
+}
+
+#[test]
+fn a_tombstone_takes_what_has_its_key_out_and_offsets_go_on_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    append(&log, vec![of_directory("a", b"1"), of_directory("b", b"2"), of_directory("a", b"3"), of_directory("a", b"")]).unwrap();
+    assert_eq!(offsets(&log), [1, 3], "the tombstone itself stays for those who have not seen it");
+    append(&log, vec![record(Topic::Audit, "kept"), NewRecord { payload: Vec::new(), ..record(Topic::Audit, "") }]).unwrap();
+    assert_eq!(Topics::read(&log, Topic::Audit, 0, 0, 9).unwrap().len(), 2, "no other topic is compacted");
+    log.close();
+    let log = open(&dir);
+    assert_eq!((offsets(&log), log.end_of(Topic::Directory)), (vec![1, 3], 4));
+    assert_eq!(append(&log, vec![of_directory("b", b"")]).unwrap()[0].offset, 4);
+    assert_eq!(append(&log, vec![of_directory("b", b"")]).unwrap()[0].offset, 5);
+    log.close();
+    let log = open(&dir);
+    assert_eq!((offsets(&log), log.end_of(Topic::Directory)), (vec![3, 5], 6));
+    assert_eq!(Topics::read(&log, Topic::Directory, 0, 4, 9).unwrap()[0].offset, 5, "a read may begin in a gap");
+    assert_eq!(log.extent(Topic::Directory, 0).unwrap().next, 6);
+}
+
+#[test]
+fn a_file_of_format_1_is_read_and_gets_its_directory_when_it_is_opened_for_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    append(&log, vec![record(INTENTS, "a")]).unwrap();
+    log.close();
+    Connection::open(dir.path().join("log.sqlite")).unwrap().execute_batch("DROP TABLE directory; PRAGMA user_version = 1").unwrap();
+    let reader = EmbeddedReader::open(dir.path()).unwrap();
+    assert_eq!((reader.end(Topic::Directory).unwrap(), reader.read(Topic::Directory, 0, 9).unwrap().len()), (0, 0));
+    assert_eq!(reader.end(INTENTS).unwrap(), 1);
+    drop(reader);
+    let log = open(&dir);
+    append(&log, vec![of_directory("a", b"1")]).unwrap();
+    assert_eq!(EmbeddedReader::open(dir.path()).unwrap().end(Topic::Directory).unwrap(), 1);
+    assert_eq!(Topics::read(&log, INTENTS, 0, 0, 9).unwrap()[0].payload, b"a");
+}
+
+/// All bytes of the files of a log.
+fn all_bytes(dir: &tempfile::TempDir) -> Vec<u8> {
+    std::fs::read_dir(dir.path()).unwrap().flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+#[test]
+fn what_a_tombstone_took_is_in_no_byte_of_the_files_once_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let secret = |number: u64| blake3::hash(&number.to_le_bytes()).to_hex().to_string();
+    let (mut random, mut living, mut erased) = (7_u64, Vec::new(), Vec::new());
+    let mut below = |bound: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(random >> 33).unwrap() % bound
+    };
+    for batch in 0..50_u64 {
+        let mut records = vec![record(Topic::Ledger, "between")];
+        for number in 30 * batch..30 * (batch + 1) {
+            // Some fit many to a page, some fill several.
+            let payload = secret(number).repeat([2, 3, 9, 30, 200][below(5)]);
+            records.push(of_directory(&format!("k{number}"), payload.as_bytes()));
+            living.push(number);
+            if below(3) > 0 {
+                let number = living.swap_remove(below(living.len()));
+                records.push(of_directory(&format!("k{number}"), b""));
+                erased.push(number);
+            }
+        }
+        append(&log, records).unwrap();
+    }
+    let begun = std::time::Instant::now();
+    while std::fs::metadata(dir.path().join("log.sqlite-wal")).unwrap().len() > 0 {
+        assert!(begun.elapsed() < LONG, "the write-ahead log is not emptied");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(erased.len() > 800 && living.len() > 400);
+    let found = |numbers: &[u64]| -> usize {
+        let bytes = all_bytes(&dir);
+        numbers.iter().filter(|number| memchr::memmem::find(&bytes, secret(**number).as_bytes()).is_some()).count()
+    };
+    assert_eq!((found(&erased), found(&living)), (0, living.len()));
+    log.close();
+    assert_eq!((found(&erased), found(&living)), (0, living.len()));
 }

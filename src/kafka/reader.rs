@@ -25,8 +25,8 @@ const SLICE: Duration = Duration::from_millis(100);
 /// How many events of the client are heard in one go.
 const SERVED_AT_ONCE: usize = 8;
 
-/// What a take-over compares with the ledger.
-const READ_IN_RANGES: [Topic; 8] = [
+/// What a take-over compares with the ledger, and what the control plane follows.
+const READ_IN_RANGES: [Topic; 10] = [
     Topic::Output(OutputTopic::Decisions),
     Topic::Output(OutputTopic::Commands),
     Topic::Output(OutputTopic::Notifications),
@@ -35,6 +35,8 @@ const READ_IN_RANGES: [Topic; 8] = [
     Topic::Input(InputTopic::Executions),
     Topic::Input(InputTopic::Prices),
     Topic::Input(InputTopic::Control),
+    Topic::Directory,
+    Topic::Audit,
 ];
 
 /// A reader of one partition at a time.
