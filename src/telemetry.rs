@@ -103,6 +103,11 @@ metrics! {
     SNAPSHOTS_BROKEN = "ordergate_snapshots_broken_total", Counter, Count, "Snapshot folders that were moved aside.";
     KAFKA_CLIENTS_LOST = "ordergate_kafka_clients_lost_total", Counter, Count, "Kafka clients that had forgotten their brokers or fallen silent, and were replaced.";
     KAFKA_ERRORS = "ordergate_kafka_errors_total", Counter, Count, "Errors that Kafka clients told; labels: code.";
+    NOTIFY_DELIVERIES = "ordergate_notify_deliveries_total", Counter, Count, "Deliveries of notifications; labels: channel, result (sent, retried, held, refused, expired, unwanted, lost).";
+    NOTIFY_DELIVERY_SECONDS = "ordergate_notify_delivery_seconds", Histogram(SLOW), Seconds, "The time from a notification's record to its delivery; labels: channel.";
+    NOTIFY_PENDING = "ordergate_notify_pending_deliveries", Gauge, Count, "Deliveries that are not settled, held ones included.";
+    NOTIFY_HELD = "ordergate_notify_held_deliveries", Gauge, Count, "Deliveries that wait for a digest.";
+    NOTIFY_DOWN = "ordergate_notify_down_receivers", Gauge, Count, "Servers, webhooks and devices that the last attempt found down; labels: channel.";
     HTTP_REQUESTS = "ordergate_http_requests_total", Counter, Count, "Requests answered; labels: method, path, status.";
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";
     HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections; labels: listener (its port).";
