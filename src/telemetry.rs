@@ -108,6 +108,13 @@ metrics! {
     NOTIFY_PENDING = "ordergate_notify_pending_deliveries", Gauge, Count, "Deliveries that are not settled, held ones included.";
     NOTIFY_HELD = "ordergate_notify_held_deliveries", Gauge, Count, "Deliveries that wait for a digest.";
     NOTIFY_DOWN = "ordergate_notify_down_receivers", Gauge, Count, "Servers, webhooks and devices that the last attempt found down; labels: channel.";
+    DIRECTORY_ENTITIES = "ordergate_directory_entities", Gauge, Count, "Entities of the directory: users, tokens, keys and the like.";
+    DIRECTORY_GARBAGE = "ordergate_directory_garbage_records", Gauge, Count, "Records of gate.directory that are of no use and not tombstoned.";
+    DIRECTORY_AGE = "ordergate_directory_age_seconds", Gauge, Seconds, "The time since gate.directory was read to its end.";
+    DIRECTORY_REFUSED = "ordergate_directory_refused_total", Counter, Count, "Records of gate.directory that are none; labels: code.";
+    AUDIT_RECORDS = "ordergate_audit_records_total", Counter, Count, "Records appended to gate.audit; labels: result.";
+    AUDIT_SEQUENCE = "ordergate_audit_sequence", Gauge, Count, "The sequence of the head that was published last; labels: chain.";
+    AUDIT_HEAD = "ordergate_audit_head", Gauge, Count, "The first 48 bits of the head that was published last, as a number; labels: chain.";
     HTTP_REQUESTS = "ordergate_http_requests_total", Counter, Count, "Requests answered; labels: method, path, status.";
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";
     HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections; labels: listener (its port).";

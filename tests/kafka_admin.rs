@@ -112,14 +112,14 @@ fn what_is_made_is_right_and_what_is_changed_is_found_and_stops_the_daemon() {
 
 fn nothing_is_there(config: &Path) {
     let missing = broken(config);
-    assert_eq!(missing.len(), 9, "{missing:?}");
+    assert_eq!(missing.len(), 11, "{missing:?}");
     assert!(missing.iter().all(|[_, setting, value, _]| setting == "topic" && value == "missing"));
     let (code, err) = refused(config, &["--force-unsafe"]);
     assert!(code == Some(2) && err.contains("topics create"), "a daemon cannot be forced to run on nothing: {err}");
     let (code, dry) = json(config, &["topics", "create", "--dry-run"]);
     assert_eq!(code, Some(0));
     assert!(dry["topics"].as_array().unwrap().iter().all(|topic| topic["outcome"] == "would be created"), "{dry:#}");
-    assert_eq!(broken(config).len(), 9, "a dry run makes nothing");
+    assert_eq!(broken(config).len(), 11, "a dry run makes nothing");
     let (code, asked) = json(config, &["topics", "create", "--replication", "2"]);
     assert_eq!(code, Some(4));
     let why = asked["topics"][0]["refused"].as_str().unwrap();
@@ -151,6 +151,7 @@ fn every_change_is_found(cluster: &Cluster, config: &Path) {
         ("orders.intents", "message.timestamp.type", "CreateTime", "LogAppendTime", "TIME_IS_THE_LOGS"),
         ("orders.executions", "cleanup.policy", "compact", "delete", "INPUTS_ARE_READ"),
         ("gate.decisions", "cleanup.policy", "compact", "delete", "OUTPUTS_STAY"),
+        ("gate.directory", "cleanup.policy", "delete", "compact", "ERASED_IS_GONE"),
     ] {
         alter(cluster, topic, setting, wrong);
         only(&broken(config), [topic, setting, wrong, guarantee]);

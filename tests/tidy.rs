@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("simulated", 6),
     ("snapshot", 6),
     ("api", 6),
+    ("control", 6),
     ("notify", 6),
     ("vault", 6),
     ("chart", 6),

@@ -2,8 +2,10 @@
 //!
 //! Invariant: what is acknowledged is committed with `synchronous=FULL`; one thread writes, and an
 //! exclusive lock on the data directory keeps every other process out. Inputs keep the order of their
-//! appends across topics. Deliberately absent: retention, several partitions, several processes.
+//! appends across topics. Nothing is ever taken out but what a tombstone of `gate.directory` names, and that is gone for good.
+//! Deliberately absent: retention, several partitions, several processes.
 
+mod compacted;
 mod error;
 mod schema;
 mod shard_log;
@@ -24,6 +26,7 @@ use crate::wire::frame::PAYLOAD_BYTES_KEPT;
 
 pub use shard_log::EmbeddedShardLog;
 
+use compacted::Compaction;
 use error::{log_error, of_io};
 use writer::{Job, Signal, Writer};
 
@@ -119,7 +122,8 @@ impl EmbeddedLog {
             changes: watch::channel(0).0,
             shard: Mutex::new(None),
         });
-        let writer = Writer::new(connection, ends, options.timestamps, Arc::clone(&shared), lock);
+        let compaction = Compaction::of(&connection)?;
+        let writer = Writer::new(connection, ends, compaction, options.timestamps, Arc::clone(&shared), lock);
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(&inbox)).map_err(|e| of_io(&e))?;
         let inner = Inner { path, jobs, shared, readers: Mutex::new(Vec::new()), thread: Mutex::new(Some(thread)), options };
         Ok(Self { inner: Arc::new(inner) })
@@ -194,6 +198,7 @@ impl EmbeddedLog {
 /// The embedded log of a data directory, to read from only: also while a daemon has it.
 pub struct EmbeddedReader {
     connection: Connection,
+    format: u32,
 }
 
 impl EmbeddedReader {
@@ -202,7 +207,7 @@ impl EmbeddedReader {
     /// # Errors
     /// There is none, or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, LogError> {
-        schema::open_to_look(&dir.join(FILE)).map(|connection| Self { connection })
+        schema::open_to_look(&dir.join(FILE)).map(|(connection, format)| Self { connection, format })
     }
 
     /// Reads up to `limit` records at or above `from`; none at the end.
@@ -210,6 +215,9 @@ impl EmbeddedReader {
     /// # Errors
     /// The file cannot be read.
     pub fn read(&self, topic: Topic, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        if self.lacks(topic) {
+            return Ok(Vec::new());
+        }
         schema::read(&self.connection, topic, from, limit).map_err(|e| log_error(&e))
     }
 
@@ -218,7 +226,15 @@ impl EmbeddedReader {
     /// # Errors
     /// The file cannot be read.
     pub fn end(&self, topic: Topic) -> Result<u64, LogError> {
+        if self.lacks(topic) {
+            return Ok(0);
+        }
         schema::end(&self.connection, topic).map_err(|e| log_error(&e))
+    }
+
+    /// A file that no newer program has opened for writing has no directory.
+    fn lacks(&self, topic: Topic) -> bool {
+        topic == Topic::Directory && self.format < schema::FORMAT
     }
 }
 
@@ -246,6 +262,13 @@ impl Topics for EmbeddedLog {
 
     fn extents(&self) -> Result<Vec<Extent>, LogError> {
         Ok(Topic::ALL.into_iter().map(|topic| Extent { topic, partition: 0, first: 0, next: self.end_of(topic) }).collect())
+    }
+
+    fn extent(&self, topic: Topic, partition: u32) -> Result<Extent, LogError> {
+        if partition != 0 {
+            return Err(LogError::NoSuchPartition { topic, partition });
+        }
+        Ok(Extent { topic, partition, first: 0, next: self.end_of(topic) })
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -1,6 +1,6 @@
 //! The file: its tables, and reading from them.
 //!
-//! Invariant: a row never changes. A topic's number is frozen; it is in every file.
+//! Invariant: a row never changes, but in the topic that is compacted (`compacted.rs`). A topic's number is frozen; it is in every file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use crate::domain::{InputTopic, Source};
 use crate::log::{InputRecord, LogError, OutputTag, StoredRecord, Topic};
 
+use super::compacted;
 use super::error::log_error;
 
 /// `ogte`: what `file` and `sqlite3` show.
 const APPLICATION_ID: i32 = 0x6f67_7465;
-/// The format that is written.
-const FORMAT: u32 = 1;
+/// The format that is written. Format 1 has no table of its own for the directory, which nothing wrote to.
+pub(super) const FORMAT: u32 = 2;
 /// Inputs of one read are bounded in bytes too.
 const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -58,7 +59,7 @@ pub(super) fn to_sql(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
-fn from_sql(offset: i64) -> u64 {
+pub(super) fn from_sql(offset: i64) -> u64 {
     u64::try_from(offset).unwrap_or(0)
 }
 
@@ -93,13 +94,19 @@ fn prepare(connection: &Connection, busy_timeout_ms: u64) -> rusqlite::Result<u3
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    if format == 0 {
+    // What is erased shall be nowhere: in no free page, and in no temporary file.
+    connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    if format < FORMAT {
         let transaction = connection.unchecked_transaction()?;
-        transaction.execute_batch(TABLES)?;
-        for topic in Topic::ALL {
-            transaction.execute("INSERT INTO topic VALUES (?, ?)", params![number(topic), topic.name()])?;
+        if format == 0 {
+            transaction.execute_batch(TABLES)?;
+            for topic in Topic::ALL {
+                transaction.execute("INSERT INTO topic VALUES (?, ?)", params![number(topic), topic.name()])?;
+            }
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         }
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.execute_batch(compacted::TABLES)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
         transaction.commit()?;
     }
@@ -124,7 +131,8 @@ pub(super) fn open_for_reading(path: &Path, busy_timeout_ms: u64) -> Result<Conn
 }
 
 /// Opens a file that may be another process's, and looks whether it is ours to read.
-pub(super) fn open_to_look(path: &Path) -> Result<Connection, LogError> {
+/// It comes with its format, which may be an older one.
+pub(super) fn open_to_look(path: &Path) -> Result<(Connection, u32), LogError> {
     let connection = open_for_reading(path, 5000)?;
     let format = || {
         let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -133,36 +141,36 @@ pub(super) fn open_to_look(path: &Path) -> Result<Connection, LogError> {
     };
     match format().map_err(|e: rusqlite::Error| log_error(&e))? {
         (APPLICATION_ID, found) if found > FORMAT => Err(LogError::NewerVersion { found, known: FORMAT }),
-        (APPLICATION_ID, _) => Ok(connection),
+        (APPLICATION_ID, format) => Ok((connection, format)),
         (_, _) => Err(LogError::Corrupt { detail: format!("{} is no log of ordergate", path.display()) }),
     }
 }
 
-const fn table(topic: Topic) -> &'static str {
-    match topic {
-        Topic::Input(_) => "input",
-        Topic::Ledger | Topic::Output(_) | Topic::Directory | Topic::Audit => "output",
-    }
-}
-
 pub(super) fn end(connection: &Connection, topic: Topic) -> rusqlite::Result<u64> {
-    let sql = format!("SELECT max(position) FROM {} WHERE topic = ?", table(topic));
-    let last: Option<i64> = connection.query_row(&sql, [number(topic)], |row| row.get(0))?;
-    Ok(last.map_or(0, |last| from_sql(last) + 1))
+    let last = |sql: &str, parameters: &[i64]| {
+        let last: Option<i64> = connection.query_row(sql, rusqlite::params_from_iter(parameters), |row| row.get(0))?;
+        Ok(last.map_or(0, |last| from_sql(last) + 1))
+    };
+    match topic {
+        Topic::Input(_) => last("SELECT max(position) FROM input WHERE topic = ?", &[number(topic)]),
+        Topic::Ledger | Topic::Output(_) | Topic::Audit => last("SELECT max(position) FROM output WHERE topic = ?", &[number(topic)]),
+        Topic::Directory => last("SELECT max(position) FROM directory", &[]),
+    }
 }
 
 /// The records of a topic at or above an offset.
 pub(super) fn read(connection: &Connection, topic: Topic, from: u64, limit: usize) -> rusqlite::Result<Vec<StoredRecord>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let sql = match topic {
+        Topic::Directory => return compacted::read(connection, from, limit),
         Topic::Input(_) => {
             "SELECT position, ts, key, payload, NULL, NULL, NULL FROM input WHERE topic = ? AND position >= ? ORDER BY position LIMIT ?"
         }
-        Topic::Ledger | Topic::Output(_) | Topic::Directory | Topic::Audit => {
+        Topic::Ledger | Topic::Output(_) | Topic::Audit => {
             "SELECT position, ts, key, payload, shard, seq, place FROM output WHERE topic = ? AND position >= ? ORDER BY position LIMIT ?"
         }
     };
     let mut statement = connection.prepare_cached(sql)?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     bounded(statement.query_map(params![number(topic), to_sql(from), limit], stored)?, |record| record.payload.len())
 }
 
@@ -205,7 +213,7 @@ pub(super) fn next_id(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM input", [], |row| row.get(0))
 }
 
-fn bounded<T>(rows: impl Iterator<Item = rusqlite::Result<T>>, size: impl Fn(&T) -> usize) -> rusqlite::Result<Vec<T>> {
+pub(super) fn bounded<T>(rows: impl Iterator<Item = rusqlite::Result<T>>, size: impl Fn(&T) -> usize) -> rusqlite::Result<Vec<T>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     for row in rows {
         let row = row?;

@@ -137,9 +137,9 @@ fn a_file_that_someone_else_holds_is_busy_and_takes_records_again_afterwards() {
 fn a_file_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     open(&dir).close();
-    Connection::open(dir.path().join("log.sqlite")).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(dir.path().join("log.sqlite")).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let refused = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).err().unwrap();
-    assert_eq!(refused, LogError::NewerVersion { found: 2, known: 1 });
+    assert_eq!(refused, LogError::NewerVersion { found: 3, known: 2 });
 }
 
 #[test]

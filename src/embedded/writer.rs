@@ -14,6 +14,7 @@ use rusqlite::{Connection, params};
 use crate::domain::Millis;
 use crate::log::{AppendDone, LogError, LogEvent, NewRecord, OutputRecord, Placed, Topic};
 
+use super::compacted::Compaction;
 use super::error::log_error;
 use super::{Shared, Timestamps, locked, schema};
 
@@ -48,6 +49,7 @@ pub(crate) enum Signal {
 pub(crate) struct Writer {
     connection: Connection,
     ends: [u64; 11],
+    compaction: Compaction,
     timestamps: Timestamps,
     shared: Arc<Shared>,
     commits: u64,
@@ -64,8 +66,15 @@ enum Told {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, ends: [u64; 11], timestamps: Timestamps, shared: Arc<Shared>, lock: File) -> Self {
-        Self { connection, ends, timestamps, shared, commits: 0, failed_session: None, _lock: lock }
+    pub(super) fn new(
+        connection: Connection,
+        ends: [u64; 11],
+        compaction: Compaction,
+        timestamps: Timestamps,
+        shared: Arc<Shared>,
+        lock: File,
+    ) -> Self {
+        Self { connection, ends, compaction, timestamps, shared, commits: 0, failed_session: None, _lock: lock }
     }
 
     /// Writes until there is no one left to write for.
@@ -75,12 +84,14 @@ impl Writer {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {
                     self.probe();
+                    self.compaction.tidy(&self.connection, true);
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let (batch, closing) = gather(first, inbox);
             self.write(batch);
+            self.compaction.tidy(&self.connection, closing);
             if closing {
                 // Dropping the inbox refuses what comes later; the connection closes with this thread.
                 return;
@@ -176,7 +187,8 @@ impl Writer {
             let (key, payload) = (record.key.as_deref(), record.payload.as_slice());
             let inserted = match record.topic {
                 Topic::Input(_) => insert_input(&self.connection, record.topic, offset, ts, key, payload),
-                Topic::Ledger | Topic::Output(_) | Topic::Directory | Topic::Audit => {
+                Topic::Directory => self.compaction.insert(&self.connection, offset, ts, key, payload),
+                Topic::Ledger | Topic::Output(_) | Topic::Audit => {
                     insert_output(&self.connection, record.topic, offset, ts, key, payload, None)
                 }
             };

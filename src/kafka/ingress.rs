@@ -85,7 +85,11 @@ impl Ingress {
 fn with_payload<'a>(cluster: &'a Cluster, routed: &'a Routed, opaque: Box<Report>) -> BaseRecord<'a, [u8], [u8], Box<Report>> {
     let partition = i32::try_from(routed.partition).unwrap_or(i32::MAX);
     let mut record = BaseRecord::with_opaque_to(cluster.name(routed.record.topic), opaque);
-    record = record.partition(partition).payload(routed.record.payload.as_slice());
+    record = record.partition(partition);
+    // Without a value it is a tombstone; an empty value is none.
+    if routed.record.topic != Topic::Directory || !routed.record.payload.is_empty() {
+        record = record.payload(routed.record.payload.as_slice());
+    }
     if let Some(key) = &routed.record.key {
         record = record.key(key.as_slice());
     }

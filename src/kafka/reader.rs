@@ -22,8 +22,8 @@ use super::settings::Role;
 /// How long one look at the client's queue takes.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// What a take-over compares with the ledger.
-const READ_IN_RANGES: [Topic; 8] = [
+/// What a take-over compares with the ledger, and what the control plane follows.
+const READ_IN_RANGES: [Topic; 10] = [
     Topic::Output(OutputTopic::Decisions),
     Topic::Output(OutputTopic::Commands),
     Topic::Output(OutputTopic::Notifications),
@@ -32,6 +32,8 @@ const READ_IN_RANGES: [Topic; 8] = [
     Topic::Input(InputTopic::Executions),
     Topic::Input(InputTopic::Prices),
     Topic::Input(InputTopic::Control),
+    Topic::Directory,
+    Topic::Audit,
 ];
 
 /// A reader of one partition at a time.

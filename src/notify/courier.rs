@@ -56,7 +56,17 @@ enum End {
     Log(LogError),
 }
 
-type Saved = Result<Vec<(Save, u64)>, (Vec<(Save, u64)>, WriteError)>;
+/// What was saved, and why not all.
+type Saved = (Vec<(Save, u64)>, Option<Unsaved>);
+
+/// Why a segment was not saved.
+#[derive(Debug)]
+enum Unsaved {
+    /// What stands there is an earlier state of ours, whose write was not confirmed: the next one replaces this version.
+    Behind(SegmentKey, u64),
+    /// The directory.
+    Write(WriteError),
+}
 
 /// The courier.
 pub(super) struct Courier {
@@ -281,10 +291,7 @@ impl Courier {
 
     fn take_saved(&self, round: &mut Round, saved: Saved) -> Result<(), End> {
         round.saving = None;
-        let (done, error) = match saved {
-            Ok(done) => (done, None),
-            Err((done, error)) => (done, Some(error)),
-        };
+        let (done, error) = saved;
         for (save, version) in &done {
             round.desk.saved(save, *version);
         }
@@ -293,8 +300,12 @@ impl Courier {
         round.save_at = Instant::now() + pause;
         match error {
             None => Ok(()),
-            Some(WriteError::Conflict { .. }) => Err(End::Deposed),
-            Some(error) => {
+            Some(Unsaved::Write(WriteError::Conflict { .. })) => Err(End::Deposed),
+            Some(Unsaved::Behind(key, version)) => {
+                round.desk.adopt(key, version);
+                Ok(())
+            }
+            Some(Unsaved::Write(error)) => {
                 tracing::warn!(%error, "deliveries could not be saved; it is tried again");
                 round.save_at = Instant::now() + PAUSE;
                 Ok(())
@@ -324,8 +335,8 @@ impl Courier {
             }
         }
         let saves = round.desk.to_save_at_the_end();
-        if let Err((_, error)) = save(self.shared.clone(), self.actor.clone(), saves).await {
-            tracing::warn!(%error, "deliveries could not be saved at the end: some may be repeated");
+        if let (_, Some(error)) = save(self.shared.clone(), self.actor.clone(), saves).await {
+            tracing::warn!(?error, "deliveries could not be saved at the end: some may be repeated");
         }
         tell(&mut round.desk);
     }
@@ -337,7 +348,7 @@ async fn attempt(shared: &Shared, job: &Job) -> Outcome {
     shared.channels.send(&shared.book, &message, &job.place, now_ms()).await
 }
 
-/// Saves segments in order; what was saved before an error comes back with it.
+/// Saves segments in order, up to the first that is not taken.
 async fn save(shared: Arc<Shared>, actor: String, saves: Vec<Save>) -> Saved {
     let mut done = Vec::with_capacity(saves.len());
     for save in saves {
@@ -345,25 +356,17 @@ async fn save(shared: Arc<Shared>, actor: String, saves: Vec<Save>) -> Saved {
         match shared.directory.write(Kind::Delivery, &id, save.version, Some(save.body.clone()), &actor).await {
             Ok(entity) => done.push((save, entity.version)),
             Err(error) => {
-                // A write that was not confirmed may have counted: then what stands there is ours.
-                let ours = shared.directory.get(Kind::Delivery, &id).filter(|entity| entity.actor == actor && *entity.body == *save.body);
-                match ours.filter(|entity| entity.version > save.version) {
-                    Some(entity) => done.push((save, entity.version)),
-                    None => return Err((done, adopted(&shared, &actor, &save, error))),
+                // A write that was not confirmed may have counted all the same: then what stands there is ours.
+                let held = shared.directory.get(Kind::Delivery, &id);
+                match held.filter(|entity| entity.actor == actor && entity.version > save.version) {
+                    Some(entity) if *entity.body == *save.body => done.push((save, entity.version)),
+                    Some(entity) => return (done, Some(Unsaved::Behind(save.key, entity.version))),
+                    None => return (done, Some(Unsaved::Write(error))),
                 }
             }
         }
     }
-    Ok(done)
-}
-
-/// A conflict with an earlier write of our own that was not confirmed is no conflict; the next attempt has its version.
-fn adopted(shared: &Shared, actor: &str, save: &Save, error: WriteError) -> WriteError {
-    let held = shared.directory.get(Kind::Delivery, &save.key.entity());
-    match (held, error) {
-        (Some(entity), WriteError::Conflict { .. }) if entity.actor == actor => WriteError::Timeout,
-        (_, error) => error,
-    }
+    (done, None)
 }
 
 /// A subscription or webhook that is gone is not used again.
@@ -399,7 +402,7 @@ async fn close_contact(shared: &Shared, job: &Job, why: &str, actor: &str) {
 
 async fn wait_for(saving: &mut Option<JoinHandle<Saved>>) -> Saved {
     match saving {
-        Some(task) => task.await.unwrap_or_else(|_| Err((Vec::new(), WriteError::Timeout))),
+        Some(task) => task.await.unwrap_or_else(|_| (Vec::new(), Some(Unsaved::Write(WriteError::Timeout)))),
         None => std::future::pending().await,
     }
 }

@@ -6,6 +6,7 @@
 
 mod decimal;
 mod decode;
+pub mod directory;
 mod encode;
 mod encode_text;
 pub mod frame;

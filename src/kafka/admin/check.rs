@@ -9,7 +9,10 @@ use crate::log::Topic;
 
 use super::finding::{Finding, Guarantee, Severity};
 use super::look::{Seen, SeenTopic, Unseen};
-use super::wanted::{BATCH_BYTES, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, compression, is_ours, is_precious, is_used, retention_ms};
+use super::wanted::{
+    BATCH_BYTES, COMPACTION_LAG_MS_MOST, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, TOMBSTONE_MS_LEAST, cleanup, compression,
+    is_compacted, is_ours, is_precious, retention_ms,
+};
 
 /// Where it is said how the number of shards changes.
 const RUNBOOK: &str = "docs/RUNBOOK.md, 'How many shards'";
@@ -53,6 +56,7 @@ impl Look<'_> {
         self.in_sync();
         self.elections();
         self.cleanup();
+        self.compaction();
         self.retention();
         self.sizes();
         self.timestamps();
@@ -63,11 +67,8 @@ impl Look<'_> {
         if self.found.settings == Err(Unseen::Forbidden) {
             return self.unseen(&Unseen::Forbidden);
         }
-        let (guarantee, why) = if is_used(self.topic) {
-            (Some(Guarantee::EveryRecordHasItsShard), "the gate reads or writes it; a write to a missing topic waits for ever")
-        } else {
-            (None, "people and what they did will be kept there; this version does not need it yet")
-        };
+        let (guarantee, why) =
+            (Some(Guarantee::EveryRecordHasItsShard), "the gate reads or writes it; a write to a missing topic waits for ever");
         let wanted = match self.plan.partitions_made(self.topic) {
             1 => "1 partition".to_owned(),
             several => format!("{several} partitions"),
@@ -147,7 +148,8 @@ impl Look<'_> {
     }
 
     fn cleanup(&mut self) {
-        if !self.value("cleanup.policy").is_some_and(|value| value.contains("compact")) {
+        let wanted = cleanup(self.topic);
+        if self.value("cleanup.policy").is_none_or(|value| value == wanted) {
             return;
         }
         let (guarantee, why) = match self.topic {
@@ -160,9 +162,28 @@ impl Look<'_> {
             Topic::Output(_) => {
                 (Guarantee::OutputsStay, "a later record of an account removes its earlier ones, and a takeover finds them absent")
             }
-            Topic::Directory | Topic::Audit => (Guarantee::InputsAreRead, "every record of it counts, not the last of each key"),
+            Topic::Audit => (Guarantee::OutputsStay, "every record of it is a link of a chain, and all records of a chain have one key"),
+            Topic::Directory => {
+                let why = "old passwords' hashes, deleted people and old ciphertexts leave it by compaction alone, and only what is \
+                           tombstoned may leave it";
+                (Guarantee::ErasedIsGone, why)
+            }
         };
-        self.setting("cleanup.policy", "delete", Some(guarantee), why);
+        self.setting("cleanup.policy", wanted, Some(guarantee), why);
+    }
+
+    fn compaction(&mut self) {
+        if !is_compacted(self.topic) {
+            return;
+        }
+        if self.number("max.compaction.lag.ms").is_some_and(|value| value > COMPACTION_LAG_MS_MOST) {
+            let why = "what is erased stays until the broker finds it worth a compaction, which may be never";
+            self.setting("max.compaction.lag.ms", "86400000", None, why);
+        }
+        if self.number("delete.retention.ms").is_some_and(|value| value < TOMBSTONE_MS_LEAST) {
+            let why = "a reader that was away for longer does not learn what was erased";
+            self.setting("delete.retention.ms", "86400000", None, why);
+        }
     }
 
     fn retention(&mut self) {
@@ -275,8 +296,6 @@ impl Look<'_> {
     }
 
     fn add(&mut self, setting: &'static str, (value, wanted): (String, String), guarantee: Option<Guarantee>, why: String, mend: String) {
-        // What this version neither reads nor writes can break nothing of it.
-        let guarantee = guarantee.filter(|_| is_used(self.topic));
         let severity = if guarantee.is_some() { Severity::Breaks } else { Severity::Advice };
         let forcible = guarantee != Some(Guarantee::EveryRecordHasItsShard);
         let topic = self.name().to_owned();

@@ -24,6 +24,8 @@ pub enum Guarantee {
     InputsAreRead,
     /// What was published stays as it was published.
     OutputsStay,
+    /// What was erased from the directory is gone.
+    ErasedIsGone,
     /// What was acknowledged survives the loss of a broker.
     AcknowledgedIsDurable,
     /// A record's time is the log's, not its producer's.
@@ -36,11 +38,12 @@ pub enum Guarantee {
 
 impl Guarantee {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::EveryRecordHasItsShard,
         Self::LedgerIsWhole,
         Self::InputsAreRead,
         Self::OutputsStay,
+        Self::ErasedIsGone,
         Self::AcknowledgedIsDurable,
         Self::TimeIsTheLogs,
         Self::WritesFit,
@@ -55,6 +58,7 @@ impl Guarantee {
             Self::LedgerIsWhole => "the ledger alone rebuilds the state",
             Self::InputsAreRead => "no input disappears before it was applied",
             Self::OutputsStay => "what was published stays as it was published",
+            Self::ErasedIsGone => "what was erased from the directory is gone",
             Self::AcknowledgedIsDurable => "what was acknowledged survives the loss of a broker",
             Self::TimeIsTheLogs => "a record's time is the log's, not its producer's",
             Self::WritesFit => "whatever the gate writes fits in its topic",

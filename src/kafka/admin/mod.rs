@@ -29,7 +29,6 @@ pub use create::{Creation, NotCreated};
 pub use finding::{Finding, Guarantee, Severity, in_words};
 pub use look::{Seen, SeenBroker, SeenPartition, SeenTopic, Unseen};
 pub use wanted::Plan;
-pub(super) use wanted::is_used;
 
 /// How long the cluster may take to make topics.
 const CREATE_PATIENCE: Duration = Duration::from_secs(30);

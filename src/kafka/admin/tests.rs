@@ -100,7 +100,7 @@ fn one_broker_is_allowed_and_said() {
 
 #[test]
 fn settings_that_lose_an_acknowledged_record_break_a_guarantee() {
-    for topic in Topic::ALL.into_iter().filter(|topic| *topic != PRICES && wanted::is_used(*topic)) {
+    for topic in Topic::ALL.into_iter().filter(|topic| *topic != PRICES) {
         breaks(topic, "min.insync.replicas", "1", Guarantee::AcknowledgedIsDurable);
         breaks(topic, "unclean.leader.election.enable", "true", Guarantee::AcknowledgedIsDurable);
     }
@@ -146,14 +146,28 @@ fn a_ledger_that_is_not_kept_whole_breaks_a_guarantee() {
     for (setting, value) in [("retention.ms", "604800000"), ("retention.bytes", "1073741824")] {
         breaks(Topic::Ledger, setting, value, Guarantee::LedgerIsWhole);
         breaks(CONTROL, setting, value, Guarantee::InputsAreRead);
-        advises(Topic::Directory, setting, value);
+        breaks(Topic::Directory, setting, value, Guarantee::InputsAreRead);
+        advises(Topic::Audit, setting, value);
         advises(DEAD_LETTER, setting, value);
     }
     for policy in ["compact", "compact,delete"] {
         breaks(Topic::Ledger, "cleanup.policy", policy, Guarantee::LedgerIsWhole);
         breaks(INTENTS, "cleanup.policy", policy, Guarantee::InputsAreRead);
         breaks(DECISIONS, "cleanup.policy", policy, Guarantee::OutputsStay);
+        breaks(Topic::Audit, "cleanup.policy", policy, Guarantee::OutputsStay);
     }
+}
+
+#[test]
+fn a_directory_that_keeps_what_was_erased_breaks_a_guarantee() {
+    for policy in ["delete", "compact,delete"] {
+        breaks(Topic::Directory, "cleanup.policy", policy, Guarantee::ErasedIsGone);
+    }
+    advises(Topic::Directory, "max.compaction.lag.ms", "9223372036854775807");
+    let findings = on(Topic::Directory, 3, |found| {
+        found.settings.as_mut().unwrap().insert("delete.retention.ms".into(), "60000".into());
+    });
+    assert!(!only(&findings).breaks() && only(&findings).setting == "delete.retention.ms");
 }
 
 #[test]
@@ -212,7 +226,7 @@ fn a_missing_topic_breaks_a_guarantee_where_it_is_used() {
         let findings = on(topic, 3, gone);
         let finding = only(&findings);
         assert_eq!((finding.value.as_str(), finding.mend.as_str()), ("missing", "ordergate topics create"));
-        assert_eq!(finding.breaks(), !matches!(topic, Topic::Directory | Topic::Audit), "{topic}");
+        assert!(finding.breaks(), "{topic}");
         assert!(!finding.forcible || !finding.breaks());
     }
 }
@@ -237,6 +251,7 @@ fn every_guarantee_can_be_broken() {
         (Topic::Ledger, "retention.ms", "1"),
         (INTENTS, "cleanup.policy", "compact"),
         (DECISIONS, "cleanup.policy", "compact"),
+        (Topic::Directory, "cleanup.policy", "delete"),
         (INTENTS, "min.insync.replicas", "1"),
         (INTENTS, "message.timestamp.type", "CreateTime"),
         (DECISIONS, "max.message.bytes", "1"),

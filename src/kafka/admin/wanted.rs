@@ -19,6 +19,12 @@ const MESSAGE_BYTES: i64 = 1_048_588;
 /// The same of an output.
 const OUTPUT_BYTES: i64 = 9_437_184;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// What is erased is gone from a compacted topic after this time, or little more.
+const COMPACTION_LAG_MS: i64 = DAY_MS;
+/// Readers that were away for less than this find every tombstone.
+pub const TOMBSTONE_MS_LEAST: i64 = DAY_MS;
+/// What is erased should not stay for longer than this.
+pub const COMPACTION_LAG_MS_MOST: i64 = 7 * DAY_MS;
 /// Less than this is gone before a team is back from its weekend or its incident.
 pub const RETENTION_MS_LEAST: i64 = DAY_MS;
 
@@ -75,8 +81,8 @@ impl Plan {
     #[must_use]
     pub fn settings(&self, topic: Topic, replicas: usize) -> Vec<(&'static str, String)> {
         let time = if self.has_producer_time(topic) { "CreateTime" } else { "LogAppendTime" };
-        vec![
-            ("cleanup.policy", "delete".into()),
+        let mut settings = vec![
+            ("cleanup.policy", cleanup(topic).into()),
             ("compression.type", compression(topic).into()),
             ("max.message.bytes", message_bytes(topic).to_string()),
             ("message.timestamp.type", time.into()),
@@ -84,7 +90,27 @@ impl Plan {
             ("retention.bytes", "-1".into()),
             ("retention.ms", retention_ms(topic).to_string()),
             ("unclean.leader.election.enable", "false".into()),
-        ]
+        ];
+        if is_compacted(topic) {
+            settings.push(("max.compaction.lag.ms", COMPACTION_LAG_MS.to_string()));
+        }
+        settings
+    }
+}
+
+/// How a topic is cleaned up.
+#[must_use]
+pub const fn cleanup(topic: Topic) -> &'static str {
+    if is_compacted(topic) { "compact" } else { "delete" }
+}
+
+/// Whether the last record of each key is enough of a topic: the keys of the directory name single records, so that this is those
+/// which are not tombstoned.
+#[must_use]
+pub const fn is_compacted(topic: Topic) -> bool {
+    match topic {
+        Topic::Directory => true,
+        Topic::Input(_) | Topic::Ledger | Topic::Output(_) | Topic::Audit => false,
     }
 }
 
@@ -117,7 +143,7 @@ pub const fn retention_ms(topic: Topic) -> i64 {
     }
 }
 
-/// Whether the gate writes to a topic by itself, so that a refused record stops it.
+/// Whether a shard writes to a topic by itself, so that a refused record stops it.
 #[must_use]
 pub const fn is_ours(topic: Topic) -> bool {
     match topic {
@@ -133,14 +159,5 @@ pub const fn is_precious(topic: Topic) -> bool {
         Topic::Input(InputTopic::Prices) => false,
         Topic::Input(InputTopic::Intents | InputTopic::Executions | InputTopic::Control) => true,
         Topic::Ledger | Topic::Output(_) | Topic::Directory | Topic::Audit => true,
-    }
-}
-
-/// Whether this version reads or writes a topic: people and audit come with the directory.
-#[must_use]
-pub const fn is_used(topic: Topic) -> bool {
-    match topic {
-        Topic::Input(_) | Topic::Ledger | Topic::Output(_) => true,
-        Topic::Directory | Topic::Audit => false,
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::domain::InputTopic;
 use crate::log::{LogError, Topic};
 
-use super::super::admin::{Unseen, is_used};
+use super::super::admin::Unseen;
 use super::super::client::Nobody;
 use super::super::error::log_error;
 use super::super::settings::Role;
@@ -40,12 +40,11 @@ impl Examination {
         for topic in Topic::ALL {
             let Some(found) = self.seen.topics.get(&topic) else { continue };
             let resource = format!("topic {}", self.cluster.name(topic));
-            let needed = is_used(topic);
             let forbidden = found.settings == Err(Unseen::Forbidden);
             permissions.push(Permission {
                 resource: resource.clone(),
                 operation: "DESCRIBE_CONFIGS",
-                needed,
+                needed: true,
                 allowed: if forbidden { Some(false) } else { found.settings.is_ok().then_some(true) },
                 how: "asked for its settings".into(),
             });
@@ -55,7 +54,7 @@ impl Examination {
             let is_led = self.is_led(topic, 0);
             if is_led && self.has_time_for(&format!("READ on {resource}")) {
                 let tried = self.read(topic);
-                permissions.push(permission(resource, "READ", needed, &tried, "read at its end"));
+                permissions.push(permission(resource, "READ", true, &tried, "read at its end"));
             }
         }
         let resource = format!("group {}", self.cluster.options().group);

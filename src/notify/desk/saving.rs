@@ -200,6 +200,13 @@ impl Desk {
         }
     }
 
+    /// A segment is in the directory in this version, though not as it is now.
+    pub fn adopt(&mut self, key: SegmentKey, version: u64) {
+        if let Some(segment) = self.segments.get_mut(&key) {
+            segment.version = version;
+        }
+    }
+
     /// Segments of which all is settled, beyond those that are kept: the oldest, with their versions.
     #[must_use]
     pub fn outlived(&self) -> Vec<(SegmentKey, u64)> {
