@@ -7,6 +7,7 @@
 mod guarantees;
 mod log_side;
 mod moments;
+mod notifications;
 mod observer;
 mod shards;
 mod signals;
@@ -38,6 +39,7 @@ use observer::{Metered, show_status};
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
+pub use notifications::{channels_of, options_of};
 pub use log_side::{cluster, kafka_options, names_of, partitioner};
 pub use signals::run_until_stopped;
 

@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
 
 use super::message::Message;
@@ -76,8 +78,8 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::SemiStrict);
         environment.set_auto_escape_callback(|name| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None });
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|source| TemplateError::Template { name: "syntax", source })?);
         for (name, built_in) in BUILT_IN {
             let source = match folder.map(|folder| folder.join(name)) {
                 Some(path) if path.exists() => std::fs::read_to_string(&path).map_err(|source| TemplateError::File { path, source })?,
@@ -133,8 +135,9 @@ impl Templates {
     }
 
     fn context(&self, message: &Message) -> Value {
-        let items: Vec<&Raised> = message.contents.iter().take(LISTED_MAX).map(Arc::as_ref).collect();
-        let times: Vec<String> = items.iter().map(|raised| moment(raised.at)).collect();
+        let listed: Vec<&Raised> = message.contents.iter().take(LISTED_MAX).map(Arc::as_ref).collect();
+        let times: Vec<String> = listed.iter().map(|raised| moment(raised.at)).collect();
+        let items: Vec<Value> = listed.into_iter().map(|raised| Value::from(Serde(raised))).collect();
         let reasons: Vec<&str> = message.reasons.iter().map(|why| why.as_str()).collect();
         let total = message.contents.len();
         context! {
@@ -143,7 +146,7 @@ impl Templates {
             digest => message.digest,
             test => message.test,
             user => &*message.user,
-            public_url => self.public_url,
+            public_url => self.public_url.as_str(),
         }
     }
 
