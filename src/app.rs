@@ -9,6 +9,7 @@ mod log_side;
 mod moments;
 mod notifications;
 mod observer;
+mod people;
 mod shards;
 mod signals;
 mod utilization;
@@ -24,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::{Face, Limits, serve};
+use crate::api::{Face, Limits, Listening, serve};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{Config, LogKind};
 use crate::engine::{self, Claimant, Handle, NoSnapshots, Service, SnapshotStore, Status};
@@ -36,11 +37,12 @@ use crate::telemetry::{self, Recorder};
 use log_side::LogSide;
 use moments::Moments;
 use observer::{Metered, show_status};
+use people::Entrance;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
+pub use log_side::{OpenLog, cluster, kafka_options, names_of, partitioner};
 pub use notifications::{channels_of, options_of};
-pub use log_side::{cluster, kafka_options, names_of, partitioner};
 pub use signals::run_until_stopped;
 
 /// How often it is looked whether the log acknowledges.
@@ -60,6 +62,7 @@ pub struct Daemon {
     keeper: Keeper,
     membership: Option<Membership>,
     servers: Vec<JoinHandle<()>>,
+    entrance: Entrance,
     limits: watch::Sender<Arc<Limits>>,
     stop: watch::Sender<bool>,
     /// Where the API listens.
@@ -77,6 +80,13 @@ impl Daemon {
         let http = listen(&runtime, config.http.bind)?;
         let metrics = config.metrics.enabled.then(|| listen(&runtime, config.metrics.bind)).transpose()?;
         let log = LogSide::open(config)?;
+        let entrance = match Entrance::open(&log.topics(), config, http.1) {
+            Ok(entrance) => entrance,
+            Err(failure) => {
+                log.close();
+                return Err(failure);
+            }
+        };
         let plan = plan(&log, config);
         show_shards(plan.count);
         let (shards, keeper) = Shards::new(plan)?;
@@ -84,12 +94,15 @@ impl Daemon {
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
         let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up());
+        let face = face.behind(entrance.door.clone(), entrance.owners.clone());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
-        let mut servers = vec![runtime.spawn(serve(http.0, face.clone().router(http_at), limits_seen.clone(), stop_seen.clone()))];
+        let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), Vec::new());
+        let mut servers = vec![runtime.spawn(serve(http.0, router, entrance.tls.clone(), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
-            let router = face.metrics_router(scrape(recorder.clone(), shards.clone(), config.data_dir.clone()), at);
-            servers.push(runtime.spawn(serve(listener, router, limits_seen, stop_seen)));
+            let router = face.metrics_router(scrape(recorder.clone(), shards.clone(), config.data_dir.clone()), &Listening::plain(at));
+            servers.push(runtime.spawn(serve(listener, router, None, limits_seen, stop_seen)));
         }
+        runtime.spawn(people::sweep(entrance.desk.people.clone()));
         runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds, shards.clone()));
         runtime.spawn(watch_commits(shards.clone(), Duration::from_millis(config.log.commit_stall_timeout_ms)));
         let membership = match membership(&log, &shards) {
@@ -100,7 +113,7 @@ impl Daemon {
                 return Err(failure);
             }
         };
-        Ok(Self { runtime, log, shards, keeper, membership, servers, limits, stop, http: http_at, metrics: metrics_at })
+        Ok(Self { runtime, log, shards, keeper, membership, servers, entrance, limits, stop, http: http_at, metrics: metrics_at })
     }
 
     /// What the first shard says of itself.
@@ -112,6 +125,7 @@ impl Daemon {
     /// Takes over what may change while the daemon runs.
     pub fn reload(&self, config: &Config) {
         self.limits.send_replace(Arc::new(limits_of(config)));
+        self.entrance.reload();
     }
 
     /// Drains, commits, snapshots, closes.
@@ -132,6 +146,7 @@ impl Daemon {
         if let Some(membership) = self.membership {
             membership.leave();
         }
+        self.entrance.close();
         self.log.close();
         self.runtime.shutdown_timeout(RUNTIME_END);
         if ended_well {
@@ -317,6 +332,7 @@ fn limits_of(config: &Config) -> Limits {
         streams_max: http.streams_max,
         commit_stall: Duration::from_millis(config.log.commit_stall_timeout_ms),
         allowed_hosts: http.allowed_hosts.clone(),
+        cors_origins: http.cors_origins.clone(),
         ..Limits::default()
     }
 }

@@ -54,6 +54,8 @@ section! {
         frame: FrameOptions,
         snapshot: SnapshotOptions,
         http: HttpOptions,
+        tls: TlsOptions,
+        auth: AuthOptions,
         metrics: MetricsOptions,
         telemetry: TelemetryOptions,
         notify: NotifyOptions,
@@ -129,6 +131,7 @@ section! {
     /// The API's listener and its limits.
     HttpOptions {
         bind: SocketAddr,
+        behind_proxy: bool,
         body_bytes_max: usize,
         header_bytes_max: usize,
         line_bytes_max: usize,
@@ -140,6 +143,24 @@ section! {
         connections_max: usize,
         streams_max: usize,
         allowed_hosts: Vec<String>,
+        cors_origins: Vec<String>,
+    }
+}
+section! {
+    /// The certificate of the API's listener.
+    TlsOptions { cert_file: PathBuf, key_file: PathBuf, }
+}
+section! {
+    /// People: tokens, sessions, how often they may ask.
+    AuthOptions {
+        issuer: String,
+        audience: String,
+        signing_key_file: PathBuf,
+        access_ttl_seconds: u64,
+        session_idle_hours: u64,
+        session_max_hours: u64,
+        requests_per_second: u32,
+        logins_per_minute: u32,
     }
 }
 section! {
@@ -332,6 +353,12 @@ impl Config {
         if self.snapshot.dir.as_os_str().is_empty() { self.data_dir.join("snapshots") } else { self.snapshot.dir.clone() }
     }
 
+    /// Whether the API's listener speaks TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        !self.tls.cert_file.as_os_str().is_empty()
+    }
+
     /// What changes when `new` takes this one's place while the daemon runs.
     #[must_use]
     pub fn reloadable_diff(&self, new: &Self) -> ReloadDiff {
@@ -351,7 +378,7 @@ impl Config {
     #[must_use]
     pub fn reloaded(&self, new: &Self) -> Self {
         Self {
-            http: HttpOptions { bind: self.http.bind, ..new.http.clone() },
+            http: HttpOptions { bind: self.http.bind, behind_proxy: self.http.behind_proxy, ..new.http.clone() },
             telemetry: TelemetryOptions { log_level: new.telemetry.log_level, ..self.telemetry },
             ..self.clone()
         }

@@ -1,71 +1,130 @@
-//! Who may ask: only this machine's own programs.
+//! From where one may ask: programs, and pages of our own.
 //!
-//! Invariant: a request whose `Host` is not a loopback name, or whose `Origin` is not this listener
-//! itself, is refused before anything of it is read. A page in a browser that rebinds its name to
-//! 127.0.0.1 sends its own name in `Host`. Deliberately absent: identities; they come later.
+//! Invariant: a request whose `Host` is not ours, or that a page of another origin sends, is refused before anything of it is read.
+//! A page in a browser that rebinds its name to 127.0.0.1 sends its own name in `Host`; one that only sends a form names its
+//! `Origin`; one that hides that says `Sec-Fetch-Site`. Deliberately absent: identities; `caller.rs` finds them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use super::limits::Limits;
 use super::problem::{ApiCode, Problem};
+use super::serve::Listening;
 
 /// Who we are.
 #[derive(Clone, Debug)]
 pub struct Hosts {
-    /// Where we listen.
-    pub listener: SocketAddr,
-    /// Names that are ours beside the loopback ones.
+    /// Where we listen, and how.
+    pub listening: Listening,
+    /// Names that are ours beside the loopback ones, and origins of pages that may ask.
     pub limits: watch::Receiver<Arc<Limits>>,
 }
 
-/// Middleware: refuses foreign hosts and origins.
+/// Middleware: refuses foreign hosts and origins, and answers pages of origins that may ask.
 pub async fn only_this_machine(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let limits = hosts.limits.borrow().clone();
+    let us = Us { at: &hosts.listening, names: &limits.allowed_hosts, origins: &limits.cors_origins };
     let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
-    match check((hosts.listener, &limits.allowed_hosts), request.headers(), authority) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    if let Err(problem) = us.check(request.headers(), authority) {
+        return problem.into_response();
     }
+    let Some(origin) = us.shared_with(request.headers()) else { return next.run(request).await };
+    let asks_first = request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if asks_first { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    share(response.headers_mut(), origin, asks_first);
+    response
 }
 
-fn check(us: Us<'_>, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Problem> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next().and_then(|host| host.to_str().ok());
-    if hosts.next().is_some() || !host.is_some_and(|host| is_us(us, host)) || !authority.is_none_or(|host| is_us(us, host)) {
-        return Err(Problem::new(ApiCode::ForeignHost, "the Host header must name the loopback address and the port of this listener"));
-    }
-    let own_origin = |origin: &str| origin.strip_prefix("http://").is_some_and(|host| is_us(us, host));
-    for origin in headers.get_all(header::ORIGIN) {
-        if !origin.to_str().is_ok_and(own_origin) {
-            return Err(Problem::new(ApiCode::ForeignOrigin, "the Origin header names another origin than this listener"));
+/// What a page of another origin may send and read. No cookies: it sends its token in a header.
+fn share(headers: &mut HeaderMap, origin: HeaderValue, asks_first: bool) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    let exposed = "etag, location, retry-after, x-request-id, x-ordergate-position";
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    if asks_first {
+        let fixed = [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE"),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, if-match, idempotency-key, x-ordergate-position"),
+            (header::ACCESS_CONTROL_MAX_AGE, "600"),
+        ];
+        for (name, value) in fixed {
+            headers.insert(name, HeaderValue::from_static(value));
         }
     }
-    Ok(())
 }
 
-/// Where we listen, and names that are ours beside the loopback ones.
-type Us<'a> = (SocketAddr, &'a [String]);
+/// Where we listen, names that are ours beside the loopback ones, origins that may ask.
+#[derive(Clone, Copy)]
+struct Us<'a> {
+    at: &'a Listening,
+    names: &'a [String],
+    origins: &'a [String],
+}
 
-/// Whether `host` (`name[:port]`) is a loopback or allowed name with this listener's port.
-fn is_us((listener, allowed): Us<'_>, host: &str) -> bool {
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => match port.parse::<u16>() {
-            Ok(port) => (name, port),
-            Err(_) => return false,
-        },
-        Some(_) | None => (host, 80),
+impl Us<'_> {
+    fn check(self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Problem> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        if hosts.next().is_some() || !host.is_some_and(|host| self.is_us(host)) || !authority.is_none_or(|host| self.is_us(host)) {
+            let what = "the Host header must name this listener: the loopback address with its port, or a name of http.allowed_hosts";
+            return Err(Problem::new(ApiCode::ForeignHost, what));
+        }
+        let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
+        let foreign = || Problem::new(ApiCode::ForeignOrigin, "the request comes from a page of another origin than this listener");
+        if origins.peek().is_none() && is_another_sites(headers) {
+            return Err(foreign());
+        }
+        let mut known = origins.map(|origin| origin.to_str().is_ok_and(|origin| self.is_own(origin) || self.may_ask(origin)));
+        if known.all(|known| known) { Ok(()) } else { Err(foreign()) }
+    }
+
+    /// Whether an origin is this listener. A proxy of ours may speak TLS for us.
+    fn is_own(self, origin: &str) -> bool {
+        let plain = origin.strip_prefix("http://").filter(|_| !self.at.tls).is_some_and(|host| self.is_us(host));
+        let secured = || origin.strip_prefix("https://").filter(|_| self.at.tls || self.at.proxied).is_some_and(|host| self.is_us(host));
+        plain || secured()
+    }
+
+    fn may_ask(self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| allowed == origin)
+    }
+
+    /// The other origin that this request comes from and may come from.
+    fn shared_with(self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        origin.to_str().is_ok_and(|origin| !self.is_own(origin) && self.may_ask(origin)).then(|| origin.clone())
+    }
+
+    /// Whether `host` (`name[:port]`) is a name of ours with this listener's port; a proxy's port is its own business.
+    fn is_us(self, host: &str) -> bool {
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => match port.parse::<u16>() {
+                Ok(port) => (name, port),
+                Err(_) => return false,
+            },
+            Some(_) | None => (host, if self.at.tls { 443 } else { 80 }),
+        };
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let own = self.at.address;
+        let is_ours = |ip: IpAddr| ip.is_loopback() || (ip == own.ip() && !ip.is_unspecified());
+        let numbered = name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(is_ours);
+        let named = self.names.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
+        (numbered && port == own.port()) || (named && (port == own.port() || self.at.proxied))
+    }
+}
+
+/// Whether a browser says that a page of another site sends this, without anyone having followed a link.
+fn is_another_sites(headers: &HeaderMap) -> bool {
+    let says = |name: &str, wanted: &[&str]| {
+        headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| wanted.contains(&value.trim())))
     };
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    let loopback = name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let named = allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
-    (loopback || named) && port == listener.port()
+    says("sec-fetch-site", &["cross-site", "same-site"]) && !says("sec-fetch-mode", &["navigate"])
 }
 
 /// Refuses a body that does not say that it is of one of `types` (parameters such as `charset` are not looked at).
@@ -92,13 +151,22 @@ pub async fn unknown_method(method: Method) -> Problem {
 mod tests {
     use super::*;
 
-    fn verdict(host: &str, origin: Option<&str>) -> Option<ApiCode> {
+    fn listening(address: &str) -> Listening {
+        Listening { address: address.parse().unwrap(), tls: false, proxied: false }
+    }
+
+    fn at(listening: &Listening, host: &str, origin: Option<&str>) -> Option<ApiCode> {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
-        check(("127.0.0.1:8080".parse().unwrap(), &["gate.local".to_owned()]), &headers, None).err().map(|problem| problem.code())
+        let us = Us { at: listening, names: &["gate.local".to_owned()], origins: &["https://console.example".to_owned()] };
+        us.check(&headers, None).err().map(|problem| problem.code())
+    }
+
+    fn verdict(host: &str, origin: Option<&str>) -> Option<ApiCode> {
+        at(&listening("127.0.0.1:8080"), host, origin)
     }
 
     #[test]
@@ -130,6 +198,49 @@ mod tests {
 
     #[test]
     fn refuses_a_request_without_a_host() {
-        assert!(check(("127.0.0.1:8080".parse().unwrap(), &[]), &HeaderMap::new(), None).is_err());
+        let us = Us { at: &listening("127.0.0.1:8080"), names: &[], origins: &[] };
+        assert!(us.check(&HeaderMap::new(), None).is_err());
+    }
+
+    #[test]
+    fn a_page_of_an_origin_that_may_ask_is_let_in_and_told_so_and_no_other() {
+        assert_eq!(verdict("localhost:8080", Some("https://console.example")), None);
+        assert_eq!(verdict("localhost:8080", Some("https://console.example.evil")), Some(ApiCode::ForeignOrigin));
+        let listening = listening("127.0.0.1:8080");
+        let us = Us { at: &listening, names: &[], origins: &["https://console.example".to_owned()] };
+        let mut headers = HeaderMap::new();
+        assert_eq!(us.shared_with(&headers), None);
+        headers.insert(header::ORIGIN, HeaderValue::from_static("http://localhost:8080"));
+        assert_eq!(us.shared_with(&headers), None, "our own needs no sharing");
+        headers.insert(header::ORIGIN, HeaderValue::from_static("https://console.example"));
+        assert_eq!(us.shared_with(&headers), Some(HeaderValue::from_static("https://console.example")));
+    }
+
+    #[test]
+    fn a_request_that_a_foreign_page_sends_without_an_origin_is_refused_unless_somebody_followed_a_link() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("localhost:8080"));
+        headers.insert("sec-fetch-site", HeaderValue::from_static("cross-site"));
+        let listening = listening("127.0.0.1:8080");
+        let us = Us { at: &listening, names: &[], origins: &[] };
+        assert!(us.check(&headers, None).is_err());
+        headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+        assert!(us.check(&headers, None).is_ok());
+        headers.insert("sec-fetch-mode", HeaderValue::from_static("no-cors"));
+        headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
+        assert!(us.check(&headers, None).is_ok());
+    }
+
+    #[test]
+    fn with_tls_pages_come_over_tls_and_behind_a_proxy_names_have_its_port() {
+        let secured = Listening { tls: true, ..listening("10.0.0.5:8443") };
+        assert_eq!(at(&secured, "10.0.0.5:8443", Some("https://10.0.0.5:8443")), None);
+        assert_eq!(at(&secured, "10.0.0.5:8443", Some("http://10.0.0.5:8443")), Some(ApiCode::ForeignOrigin));
+        assert_eq!(at(&secured, "10.0.0.6:8443", None), Some(ApiCode::ForeignHost));
+        assert_eq!(at(&Listening { tls: true, ..listening("0.0.0.0:443") }, "gate.local", Some("https://gate.local")), None);
+        assert_eq!(at(&listening("0.0.0.0:8080"), "0.0.0.0:8080", None), Some(ApiCode::ForeignHost));
+        let proxied = Listening { proxied: true, ..listening("127.0.0.1:8080") };
+        assert_eq!(at(&proxied, "gate.local", Some("https://gate.local")), None);
+        assert_eq!(at(&proxied, "evil.example", None), Some(ApiCode::ForeignHost));
     }
 }

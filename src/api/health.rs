@@ -30,7 +30,7 @@ pub async fn readyz(State(face): State<Face>, uri: Uri) -> Result<Response, Prob
     Query::read(uri.query(), &[])?;
     let reasons = face.not_ready();
     if reasons.is_empty() {
-        let note = "no users exist: open to this machine only";
+        let note = if face.door.is_open() { "no users exist: open to this machine only" } else { "users only" };
         let mut answer = json!({"status": "ready", "access": note});
         if !face.given_up.is_empty() {
             answer["unsafe"] = json!(*face.given_up);

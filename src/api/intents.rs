@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
@@ -13,6 +14,7 @@ use axum::response::Response;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
+use super::caller::{Caller, Scope};
 use super::health::json_bytes;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
@@ -22,15 +24,27 @@ use crate::engine::Answer;
 use crate::log::{NewRecord, OutputTopic, Placed, Topic};
 use crate::wire;
 
-/// `POST /api/v1/intents`
-pub async fn post(State(face): State<Face>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+/// Asks for the decision on one order, amend or cancel.
+#[utoipa::path(post, path = "/intents", tag = "log",
+    request_body(content_type = "application/json", content = Object, description = "An order_intent, order_amend or order_cancel"),
+    params(("timeout_ms" = Option<u64>, Query, description = "How long to wait for the decision")),
+    responses((status = 200, description = "The decision, as it stands in gate.decisions", body = Object)))]
+pub async fn post(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["timeout_ms"])?;
     let limits = face.limits();
     let timeout_ms = query.number("timeout_ms", 1, limits.decision_timeout_ms_max, limits.decision_timeout_ms)?;
+    caller.require(Scope::IntentsWrite)?;
     guard::require_content_type(&headers, &["application/json"])?;
     face.refuse_when_stopping()?;
     let body = body::read(&headers, body, &limits, &face.bodies).await?;
     let (client_order_id, account) = ids(&body.bytes)?;
+    face.refuse_foreign(&caller, account, Caller::may_write).await?;
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let record = NewRecord {
         topic: Topic::Input(InputTopic::Intents),

@@ -43,6 +43,8 @@ pub struct Limits {
     pub commit_stall: Duration,
     /// Names that a `Host` may have beside the loopback ones.
     pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may ask.
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for Limits {
@@ -65,6 +67,7 @@ impl Default for Limits {
             read_max: 10_000,
             commit_stall: Duration::from_secs(5),
             allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
         }
     }
 }

@@ -1,29 +1,34 @@
 //! The HTTP face of the daemon: records in, decisions out, topics and books to read (WIRE.md, "Over HTTP").
 //!
 //! Invariant: it decides nothing and holds nothing that the log does not hold; what it answers with
-//! 200 is durable. Deliberately absent: identities, sessions, TLS. Until they exist it listens on
-//! loopback only and answers only requests that name loopback as their host.
+//! 200 is durable. Without users it listens on loopback only, and answers only requests that name
+//! loopback as their host. Deliberately absent: what a right is; `control::people` knows.
 
 mod accounts;
 mod body;
+pub mod caller;
 mod guard;
+mod headers;
 mod health;
 mod intents;
 mod limits;
 mod measure;
 mod problem;
 mod query;
+mod rate;
 mod records;
 mod serve;
+pub mod tls;
 mod topics;
+pub mod v1;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::get;
 use tokio::sync::watch;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::engine::{Handle, Partitioner};
 use crate::log::{Topics, Verdicts};
@@ -32,8 +37,10 @@ use crate::wire::TopicNames;
 pub use health::Scrape;
 pub use limits::Limits;
 pub use problem::{ApiCode, Problem};
-pub use serve::{serve, stopped};
+pub use rate::Rates;
+pub use serve::{Listening, serve, stopped};
 
+use caller::{Door, KnownOwners};
 use limits::Gauge;
 
 /// The shards of this process.
@@ -65,6 +72,8 @@ pub struct Face {
     stop: watch::Receiver<bool>,
     bodies: Gauge,
     streams: Gauge,
+    owners: Arc<KnownOwners>,
+    door: Door,
 }
 
 impl Face {
@@ -89,7 +98,15 @@ impl Face {
             stop,
             bodies: Gauge::default(),
             streams: Gauge::default(),
+            owners: Arc::default(),
+            door: Door::open(),
         }
+    }
+
+    /// The same, behind a door that knows people. `owners` is what the face learns of accounts' owners.
+    #[must_use]
+    pub fn behind(self, door: Door, owners: Arc<KnownOwners>) -> Self {
+        Self { door, owners, ..self }
     }
 
     /// The face of a log of several shards, some of which other instances own.
@@ -108,23 +125,22 @@ impl Face {
         self.limits.borrow().clone()
     }
 
-    /// The daemon's paths, for the listener at `listener`.
-    pub fn router(self, listener: SocketAddr) -> Router {
-        let hosts = guard::Hosts { listener, limits: self.limits.clone() };
-        let routes = Router::new()
-            .route("/api/v1/records", post(records::post))
-            .route("/api/v1/intents", post(intents::post))
-            .route("/api/v1/topics/{topic}/records", get(topics::get))
-            .route("/api/v1/accounts/{account}", get(accounts::get))
-            .route("/healthz", get(health::healthz))
-            .route("/readyz", get(health::readyz))
-            .with_state(self);
-        guarded(routes, hosts)
+    /// The daemon's paths, for the listener at `at`; `more` are the areas of other rooms.
+    pub fn router(self, at: &Listening, desk: Option<Arc<v1::Desk>>, more: Vec<OpenApiRouter>) -> Router {
+        let hosts = self.hosts(at);
+        let health =
+            Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz)).with_state(self.clone());
+        let door = self.door.clone();
+        guarded(v1::router(self, desk, &door, more).merge(health), hosts)
+    }
+
+    fn hosts(&self, at: &Listening) -> guard::Hosts {
+        guard::Hosts { listening: at.clone(), limits: self.limits.clone() }
     }
 
     /// The paths of the metrics listener: `/metrics`, and health beside it.
-    pub fn metrics_router(self, scrape: Scrape, listener: SocketAddr) -> Router {
-        let hosts = guard::Hosts { listener, limits: self.limits.clone() };
+    pub fn metrics_router(self, scrape: Scrape, at: &Listening) -> Router {
+        let hosts = self.hosts(at);
         let metrics = Router::new().route("/metrics", get(health::metrics)).with_state(scrape);
         let health = Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz)).with_state(self);
         guarded(metrics.merge(health), hosts)
@@ -132,9 +148,11 @@ impl Face {
 }
 
 fn guarded(routes: Router, hosts: guard::Hosts) -> Router {
+    let tls = hosts.listening.tls;
     routes
         .fallback(guard::unknown_path)
         .method_not_allowed_fallback(guard::unknown_method)
         .layer(from_fn_with_state(hosts, guard::only_this_machine))
+        .layer(from_fn_with_state(tls, headers::set))
         .layer(from_fn(measure::requests))
 }

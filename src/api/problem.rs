@@ -64,6 +64,38 @@ pub enum ApiCode {
     AppendTimeout,
     /// A defect of ours.
     Internal,
+    /// The request does not prove who sends it.
+    Unauthenticated,
+    /// The access token was good once: refresh.
+    TokenExpired,
+    /// The refresh token was used before. The session is over.
+    RefreshReused,
+    /// Whoever asks may not do this.
+    Forbidden,
+    /// Asked too often.
+    TooManyRequests,
+    /// The body is no JSON object.
+    MalformedBody,
+    /// A field that is absent, unknown or has a value that it may not have.
+    InvalidField,
+    /// The password is not taken.
+    WeakPassword,
+    /// An object that does not exist, or that whoever asks may not know of.
+    UnknownObject,
+    /// There is one of that name or id.
+    AlreadyExists,
+    /// Somebody else changed it at the same time.
+    Conflict,
+    /// The request does not say which version of the object it saw.
+    PreconditionRequired,
+    /// The object has another version than the request saw.
+    PreconditionFailed,
+    /// Nobody could administer any more.
+    LastAdmin,
+    /// The `Idempotency-Key` came before with something else.
+    IdempotencyKeyReused,
+    /// What proves an address could not be had from it.
+    NotVerified,
 }
 
 impl ApiCode {
@@ -99,6 +131,24 @@ impl ApiCode {
             Self::TooBusy => ("TOO_BUSY", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way"),
             Self::AppendTimeout => ("APPEND_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "The log did not commit in time"),
             Self::Internal => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR, "A defect of the daemon"),
+            Self::Unauthenticated => ("UNAUTHENTICATED", StatusCode::UNAUTHORIZED, "Who asks is not proved"),
+            Self::TokenExpired => ("TOKEN_EXPIRED", StatusCode::UNAUTHORIZED, "The access token has expired"),
+            Self::RefreshReused => ("REFRESH_REUSED", StatusCode::UNAUTHORIZED, "The refresh token was used before"),
+            Self::Forbidden => ("FORBIDDEN", StatusCode::FORBIDDEN, "Whoever asks may not do this"),
+            Self::TooManyRequests => ("TOO_MANY_REQUESTS", StatusCode::TOO_MANY_REQUESTS, "Asked too often"),
+            Self::MalformedBody => ("MALFORMED_BODY", StatusCode::BAD_REQUEST, "The body is no JSON object"),
+            Self::InvalidField => ("INVALID_FIELD", StatusCode::UNPROCESSABLE_ENTITY, "A field is not valid"),
+            Self::WeakPassword => ("WEAK_PASSWORD", StatusCode::UNPROCESSABLE_ENTITY, "The password is not taken"),
+            Self::UnknownObject => ("UNKNOWN_OBJECT", StatusCode::NOT_FOUND, "No such object"),
+            Self::AlreadyExists => ("ALREADY_EXISTS", StatusCode::CONFLICT, "There is one already"),
+            Self::Conflict => ("CONFLICT", StatusCode::CONFLICT, "Somebody else changed it"),
+            Self::PreconditionRequired => ("PRECONDITION_REQUIRED", StatusCode::PRECONDITION_REQUIRED, "Say which version you saw"),
+            Self::PreconditionFailed => ("PRECONDITION_FAILED", StatusCode::PRECONDITION_FAILED, "It has another version by now"),
+            Self::LastAdmin => ("LAST_ADMIN", StatusCode::CONFLICT, "Nobody could administer any more"),
+            Self::IdempotencyKeyReused => {
+                ("IDEMPOTENCY_KEY_REUSED", StatusCode::UNPROCESSABLE_ENTITY, "The Idempotency-Key came with something else")
+            }
+            Self::NotVerified => ("NOT_VERIFIED", StatusCode::UNPROCESSABLE_ENTITY, "The address is not verified"),
         }
     }
 
@@ -178,9 +228,21 @@ impl IntoResponse for Problem {
         let mut response = (self.code.status(), self.body().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        match self.code.status() {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = self.extra.get("retry_after_seconds").and_then(Value::as_u64).unwrap_or(1);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ordergate\""));
+            }
+            _ => {}
         }
+        // For whoever names the request.
+        response.extensions_mut().insert(self);
         response
     }
 }

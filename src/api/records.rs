@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
@@ -12,6 +13,7 @@ use axum::response::Response;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::caller::{Caller, Scope};
 use super::health::json_answer;
 use super::limits::Limits;
 use super::problem::{ApiCode, Problem};
@@ -20,9 +22,19 @@ use super::{Face, body, guard};
 use crate::log::{LogError, NewRecord, Placed, Topic};
 use crate::wire::{self, TopicNames};
 
-/// `POST /api/v1/records`
-pub async fn post(State(face): State<Face>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+/// Appends a batch of records of input topics, all or nothing: one JSON object a line.
+#[utoipa::path(post, path = "/records", tag = "log",
+    request_body(content_type = "application/x-ndjson", content = String, description = "Lines of `topic`, `key`, `payload`"),
+    responses((status = 200, description = "How many records are durable, and where", body = Object)))]
+pub async fn post(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
+    caller.require(Scope::RecordsWrite)?;
     guard::require_content_type(&headers, &["application/x-ndjson", "application/jsonl", "application/json"])?;
     face.refuse_when_stopping()?;
     let limits = face.limits();

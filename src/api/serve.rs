@@ -1,10 +1,10 @@
-//! The listener: HTTP/1.1 on loopback with every resource of a connection bounded.
+//! The listener: HTTP/1.1, plain or over TLS, with every resource of a connection bounded.
 //!
-//! Invariant: a client that sends slowly, reads slowly, sends too many headers or opens too many
-//! connections costs a bounded amount of memory for a bounded time. Deliberately absent: TLS and
-//! HTTP/2; nothing but this machine may connect.
+//! Invariant: a client that sends slowly, reads slowly, shakes hands slowly, sends too many headers or opens too many
+//! connections costs a bounded amount of memory for a bounded time. Deliberately absent: HTTP/2.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,17 +18,45 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics::gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::ServiceExt;
 
+use super::caller::Peer;
 use super::limits::Limits;
+use super::tls::Tls;
 use crate::telemetry::HTTP_CONNECTIONS;
 
+/// Where a listener is, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Whether a proxy of ours stands before it.
+    pub proxied: bool,
+}
+
+impl Listening {
+    /// A plain listener for this machine.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: false, proxied: false }
+    }
+}
+
 /// Serves `router` until `stop` says so, then lets the requests under way end.
-pub async fn serve(listener: TcpListener, router: Router, limits: watch::Receiver<Arc<Limits>>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    limits: watch::Receiver<Arc<Limits>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let name = listener.local_addr().map(|at| at.port().to_string()).unwrap_or_default();
     loop {
@@ -40,9 +68,12 @@ pub async fn serve(listener: TcpListener, router: Router, limits: watch::Receive
             accepted = accept(&listener), if connections.len() < limits.borrow().connections_max => accepted,
         };
         match accepted {
-            Ok(stream) => {
-                let limits = limits.borrow().clone();
-                connections.spawn(connection(stream, router.clone(), limits, stop.clone()));
+            Ok((stream, peer)) => {
+                let (limits, router, stop) = (limits.borrow().clone(), router.clone(), stop.clone());
+                match &tls {
+                    None => connections.spawn(connection(stream, peer, router, limits, stop)),
+                    Some(tls) => connections.spawn(secured(stream, peer, tls.clone(), router, limits, stop)),
+                };
             }
             Err(error) => {
                 // Out of file descriptors, most likely: nothing to do but to let some connections end.
@@ -65,14 +96,32 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let (stream, _) = listener.accept().await?;
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok((stream, peer.ip().to_canonical()))
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Arc<Limits>, mut stop: watch::Receiver<bool>) {
-    let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new)));
+/// A connection over TLS. Who does not shake hands in time is cut off.
+async fn secured(stream: TcpStream, peer: IpAddr, tls: Arc<Tls>, router: Router, limits: Arc<Limits>, stop: watch::Receiver<bool>) {
+    match tokio::time::timeout(limits.read_timeout, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => connection(stream, peer, router, limits, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: IpAddr,
+    router: Router,
+    limits: Arc<Limits>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        request.map(axum::body::Body::new)
+    }));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -94,14 +143,14 @@ async fn connection(stream: TcpStream, router: Router, limits: Arc<Limits>, mut 
 }
 
 /// A stream that fails when the other side does not read for a while.
-struct Impatient {
-    io: TokioIo<TcpStream>,
+struct Impatient<S> {
+    io: TokioIo<S>,
     patience: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
+impl<S> Impatient<S> {
+    fn new(stream: S, patience: Duration) -> Self {
         Self { io: TokioIo::new(stream), patience, deadline: None }
     }
 
@@ -118,13 +167,13 @@ impl Impatient {
     }
 }
 
-impl Read for Impatient {
+impl<S: AsyncRead + Unpin> Read for Impatient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl Write for Impatient {
+impl<S: AsyncWrite + Unpin> Write for Impatient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.within(cx, written)

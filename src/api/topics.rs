@@ -6,8 +6,9 @@
 
 use std::convert::Infallible;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -15,21 +16,37 @@ use metrics::gauge;
 use tokio::sync::watch;
 
 use super::Face;
+use super::caller::{Caller, Scope};
 use super::limits::Share;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
 use super::records::log_problem;
 use super::serve::stopped;
+use super::v1::page::PathId;
 use crate::log::{Extent, LogError, StoredRecord, Topic};
 use crate::telemetry::HTTP_STREAMS;
 
 const LIMIT_DEFAULT: usize = 1_000;
 const CHUNK_RECORDS: usize = 512;
 
-/// `GET /api/v1/topics/{topic}/records`
-pub async fn get(State(face): State<Face>, Path(topic): Path<String>, uri: Uri) -> Result<Response, Problem> {
+/// Reads a partition of a topic as lines, to its end or on and on.
+#[utoipa::path(get, path = "/topics/{topic}/records", tag = "log", params(
+    ("topic" = String, Path, description = "The topic's name"),
+    ("partition" = Option<u32>, Query, description = "The partition; 0 unless said"),
+    ("from" = Option<String>, Query, description = "`earliest`, `latest` or an offset"),
+    ("limit" = Option<u64>, Query, description = "At most so many records", minimum = 1),
+    ("follow" = Option<bool>, Query, description = "Whether to wait for what comes after the end"),
+), responses((status = 200, description = "One record a line", body = String, content_type = "application/x-ndjson")))]
+pub async fn get(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    PathId(topic): PathId,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["partition", "from", "limit", "follow"])?;
-    let topic = Topic::find_in(&face.names, &topic).ok_or_else(|| unknown_topic(&face, &topic))?;
+    caller.require(Scope::DecisionsRead)?;
+    let known = Topic::find_in(&face.names, &topic).filter(|topic| is_shown(*topic, &caller));
+    let topic = known.ok_or_else(|| unknown_topic(&face, &caller, &topic))?;
     let partition = query.number("partition", 0, u32::MAX, 0)?;
     let extent = extent(&face, topic, partition).await?;
     let next = first_offset(&query, &extent)?;
@@ -47,8 +64,18 @@ pub async fn get(State(face): State<Face>, Path(topic): Path<String>, uri: Uri) 
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-fn unknown_topic(face: &Face, name: &str) -> Problem {
-    let known: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name_in(&face.names)).collect();
+/// The directory holds hashes of passwords and sealed keys: nobody reads it through here. What was done is for administrators.
+fn is_shown(topic: Topic, caller: &Caller) -> bool {
+    match topic {
+        Topic::Directory => false,
+        Topic::Audit => caller.is_admin(),
+        Topic::Input(_) | Topic::Ledger | Topic::Output(_) => true,
+    }
+}
+
+fn unknown_topic(face: &Face, caller: &Caller, name: &str) -> Problem {
+    let shown = Topic::ALL.into_iter().filter(|topic| is_shown(*topic, caller));
+    let known: Vec<&str> = shown.map(|topic| topic.name_in(&face.names)).collect();
     Problem::new(ApiCode::UnknownTopic, format!("there is no topic {name}; topics: {}", known.join(", ")))
 }
 

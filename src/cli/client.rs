@@ -3,11 +3,17 @@
 //! Invariant: what the daemon refused is told with its code and its words. Deliberately absent:
 //! retries; a batch whose answer was lost may have been taken, and only the operator can say.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::http::Response;
+use ureq::config::ConfigBuilder;
+use ureq::http::{Request, Response, request};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
+use zeroize::Zeroizing;
 
 use super::place::over_brokers;
 use super::settings::ConfigFile;
@@ -28,6 +34,9 @@ pub struct Target {
     /// Kafka cluster to go to instead of a daemon (kafka.brokers); the other settings come from the configuration
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
+    /// File with an API token, where the daemon has users
+    #[arg(long, value_name = "FILE", env = "ORDERGATE_TOKEN_FILE", hide_env = true)]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -46,9 +55,11 @@ impl Target {
     }
 
     /// A client of the daemon.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        Client::new(self.http.as_deref().unwrap_or(HTTP_DEFAULT))
+    pub fn client(&self) -> Result<Client, Failure> {
+        let client = Client::new(self.http.as_deref().unwrap_or(HTTP_DEFAULT));
+        let Some(path) = &self.token_file else { return Ok(client) };
+        let text = Zeroizing::new(std::fs::read_to_string(path).or_exit(Exit::Io, || format!("cannot read {}", path.display()))?);
+        Ok(client.with_token(Zeroizing::new(text.trim().to_owned())))
     }
 }
 
@@ -56,27 +67,86 @@ impl Target {
 pub struct Client {
     agent: Agent,
     base: String,
+    token: Option<Zeroizing<String>>,
 }
 
 impl Client {
-    /// A client of the daemon at `address` (`host:port`).
+    /// A client of the daemon at `address` (`host:port`) on this machine.
     #[must_use]
     pub fn new(address: &str) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).proxy(None).build();
-        Self { agent: config.into(), base: format!("http://{address}") }
+        Self { agent: settings().build().into(), base: format!("http://{address}"), token: None }
+    }
+
+    /// A client of the daemon at `url`. Over TLS it trusts the certificates of `trusted`, or the public ones.
+    pub fn at(url: &str, trusted: Option<&Path>) -> Result<Self, Failure> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder().provider(TlsProvider::Rustls).unversioned_rustls_crypto_provider(provider);
+        let tls = match trusted {
+            None => tls,
+            Some(path) => tls.root_certs(roots(path)?),
+        };
+        let agent = settings().tls_config(tls.build()).build().into();
+        Ok(Self { agent, base: url.to_owned(), token: None })
+    }
+
+    /// The same, sending this token.
+    #[must_use]
+    pub fn with_token(self, token: Zeroizing<String>) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// Posts a body and gives the answer's JSON, or the refusal.
     pub fn post(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Value, Failure> {
-        let sent = self.agent.post(format!("{}{path}", self.base)).header("content-type", content_type).send(body);
-        let mut answer = self.checked(sent)?;
-        let text = answer.body_mut().read_to_vec().or_exit(Exit::Daemon, || format!("{} did not answer to the end", self.base))?;
-        serde_json::from_slice(&text).or_exit(Exit::Daemon, || format!("{} did not answer with JSON", self.base))
+        let request = Request::post(format!("{}{path}", self.base)).header("content-type", content_type);
+        let answer = self.run(request, body)?;
+        self.json(answer)
+    }
+
+    /// Sends JSON, or nothing, and gives the answer's JSON; `null` where it has none.
+    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let answer = match body {
+            Some(body) => self.run(request.header("content-type", "application/json"), body.to_string().as_bytes())?,
+            None => self.run(request, &[])?,
+        };
+        if answer.status() == 204 { Ok(Value::Null) } else { self.json(answer) }
+    }
+
+    /// All entries of a list, page by page.
+    pub fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.send("GET", &format!("{path}?limit=500{cursor}"), None)?;
+            items.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
+            match page.get("next_cursor").and_then(Value::as_str) {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(items),
+            }
+        }
     }
 
     /// Gets a path; the answer's body is read as it comes.
     pub fn get(&self, path: &str) -> Result<Response<Body>, Failure> {
-        self.checked(self.agent.get(format!("{}{path}", self.base)).call())
+        self.run(Request::get(format!("{}{path}", self.base)), &[])
+    }
+
+    fn run(&self, request: request::Builder, body: &[u8]) -> Result<Response<Body>, Failure> {
+        let request = match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {}", token.as_str())),
+            None => request,
+        };
+        let wrong = || format!("{} is no address to ask", self.base);
+        let answer = if body.is_empty() {
+            self.agent.run(request.body(()).or_exit(Exit::Usage, wrong)?)
+        } else {
+            self.agent.run(request.body(body).or_exit(Exit::Usage, wrong)?)
+        };
+        self.checked(answer)
+    }
+
+    fn json(&self, mut answer: Response<Body>) -> Result<Value, Failure> {
+        let text = answer.body_mut().read_to_vec().or_exit(Exit::Daemon, || format!("{} did not answer to the end", self.base))?;
+        serde_json::from_slice(&text).or_exit(Exit::Daemon, || format!("{} did not answer with JSON", self.base))
     }
 
     fn checked(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
@@ -87,6 +157,23 @@ impl Client {
         let body = answer.body_mut().read_to_string().unwrap_or_default();
         Err(Failure::new(Exit::Daemon, refusal(answer.status().as_u16(), &body)))
     }
+}
+
+fn settings() -> ConfigBuilder<AgentScope> {
+    Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).proxy(None)
+}
+
+/// The certificates of a file.
+fn roots(path: &Path) -> Result<RootCerts, Failure> {
+    let doing = || format!("cannot read certificates from {}", path.display());
+    let pem = std::fs::read(path).or_exit(Exit::Io, doing)?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.or_exit(Exit::Usage, doing)? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() { Err(Failure::new(Exit::Usage, doing())) } else { Ok(RootCerts::from(found)) }
 }
 
 /// A refusal in one line.

@@ -4,6 +4,7 @@
 //! error; every end has a documented exit code ([`Exit`]). Deliberately absent: colours and
 //! progress where nobody watches, and any decision: commands call what does the work.
 
+mod audit;
 mod client;
 mod demo;
 mod doctor;
@@ -11,8 +12,10 @@ mod exit;
 mod generate;
 mod ledger;
 mod lines;
+mod login;
 mod place;
 mod range;
+mod remote;
 mod replay;
 mod run;
 mod schema;
@@ -20,7 +23,9 @@ mod send;
 mod settings;
 mod shell;
 mod tail;
+mod token;
 mod topics;
+mod user;
 mod verify;
 
 use std::ffi::OsString;
@@ -51,6 +56,8 @@ enum Command {
     Verify(verify::Args),
     /// Look into a ledger
     Ledger(ledger::Args),
+    /// Examine the audit trail
+    Audit(audit::Args),
     /// Write deterministic, realistic order flow as an event log
     Generate(generate::Args),
     /// Send an event log to a running daemon, or to a cluster's topics
@@ -61,7 +68,13 @@ enum Command {
     Topics(topics::Args),
     /// Examine a Kafka cluster, its topics and ledgers, and this instance's snapshots
     Doctor(doctor::Args),
-    /// Print the JSON Schemas of all records
+    /// Make, list and change users in the log itself
+    User(user::Args),
+    /// Begin a session for the commands that use the API
+    Login(login::Args),
+    /// Make, list and revoke API tokens
+    Token(token::Args),
+    /// Print the JSON Schemas of all records and the OpenAPI document
     Schema(schema::Args),
     /// Print or check the configuration
     Config(settings::Args),
@@ -100,11 +113,15 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Ledger(args) => ledger::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Topics(args) => topics::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::User(args) => user::run(&args),
+        Command::Login(args) => login::run(&args),
+        Command::Token(args) => token::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => shell::completions(&args),

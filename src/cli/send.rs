@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn to_daemon(args: &Args) -> Result<(), Failure> {
-    let mut sender = Sender { client: args.target.client(), batch: Vec::new(), lines: 0, first: 0, sent: 0 };
+    let mut sender = Sender { client: args.target.client()?, batch: Vec::new(), lines: 0, first: 0, sent: 0 };
     let names = wire::TopicNames::default();
     let mut lines = Lines::open(&args.file)?;
     while lines.advance()? {

@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.form != Form::Lines {
         return Err(Failure::new(Exit::Usage, "--form is for a cluster: name it with --brokers or --config"));
     }
-    let client = args.target.client();
+    let client = args.target.client()?;
     if args.follow || args.limit.is_some_and(|limit| limit <= PAGE) {
         return print(&client, &path(args, &args.from, args.limit)).map(drop);
     }

@@ -57,8 +57,12 @@ pub enum Allowed {
     Topic,
     /// An address and port of this machine.
     Loopback,
+    /// An address and port.
+    Address,
     /// Names of hosts.
     Hosts,
+    /// Origins of pages.
+    Origins,
     /// Any text, empty or not.
     Text,
     /// A path, or empty for none.
@@ -205,7 +209,17 @@ pub const KEYS: &[Key] = &[
         "What the snapshot stores of all shards may keep in memory, in equal parts of at least 1 MiB.",
     ),
     whole("snapshot.broken_kept_max", 1, (0, 100), "folders", "How many folders of broken snapshots are kept for a look."),
-    text("http.bind", "127.0.0.1:8080", Allowed::Loopback, "Where the API listens."),
+    text(
+        "http.bind",
+        "127.0.0.1:8080",
+        Allowed::Address,
+        "Where the API listens. Beyond this machine it needs users, and TLS or a proxy (http.behind_proxy).",
+    ),
+    flag(
+        "http.behind_proxy",
+        false,
+        "A proxy of yours that speaks TLS stands before the API, and nothing else reaches it: the last entry of X-Forwarded-For is who asks.",
+    ),
     reloads(whole("http.body_bytes_max", 16_777_216, (65_536, 1_073_741_824), "bytes", "The longest request body.")),
     reloads(whole("http.header_bytes_max", 16_384, (8_192, 1_048_576), "bytes", "The longest request head.")),
     reloads(whole("http.line_bytes_max", 524_288, (1_024, 16_777_216), "bytes", "The longest line of a batch.")),
@@ -229,6 +243,40 @@ pub const KEYS: &[Key] = &[
         reloads: false,
         about: "Names that a Host header may have beside the loopback ones.",
     }),
+    reloads(Key {
+        name: "http.cors_origins",
+        default: Fallback::Empty,
+        allowed: Allowed::Origins,
+        reloads: false,
+        about: "Origins whose pages may use the API. Without users that is all that protects it from them.",
+    }),
+    text("tls.cert_file", "", Allowed::PathOrEmpty, "The certificate chain (PEM) of the API's listener; read again on SIGHUP."),
+    text("tls.key_file", "", Allowed::PathOrEmpty, "Its private key (PEM); read again on SIGHUP."),
+    text("auth.issuer", "ordergate", Allowed::Text, "The issuer that access tokens name."),
+    text("auth.audience", "ordergate-api", Allowed::Text, "The audience that access tokens name."),
+    text(
+        "auth.signing_key_file",
+        "",
+        Allowed::PathOrEmpty,
+        "The Ed25519 key (PEM) that signs access tokens: the same at every instance. Empty: one of its own, made in data_dir.",
+    ),
+    whole("auth.access_ttl_seconds", 600, (60, 600), "s", "How long an access token lives."),
+    whole("auth.session_idle_hours", 168, (1, 8_760), "hours", "A session ends when it was not refreshed for so long."),
+    whole("auth.session_max_hours", 720, (1, 8_760), "hours", "A session ends after so long, however often it was refreshed."),
+    whole(
+        "auth.requests_per_second",
+        1_000,
+        (1, 1_000_000),
+        "requests",
+        "How often one user or API token may ask in a second, and half of how often one address may; not counted without users.",
+    ),
+    whole(
+        "auth.logins_per_minute",
+        10,
+        (1, 10_000),
+        "logins",
+        "How often a password may be tried from one address in a minute, and a third of how often for one name.",
+    ),
     flag("metrics.enabled", true, "Whether there is a metrics listener."),
     text("metrics.bind", "127.0.0.1:9464", Allowed::Loopback, "Where /metrics, /healthz and /readyz are served."),
     whole("metrics.upkeep_seconds", 5, (1, 60), "s", "How often histograms are folded; longer costs memory."),
@@ -323,8 +371,10 @@ impl Allowed {
             Self::Folder => "a folder's path".to_owned(),
             Self::FolderOrEmpty => "a folder's path, or empty".to_owned(),
             Self::Topic => "a topic's name: 1 to 249 of [A-Za-z0-9._-]".to_owned(),
-            Self::Loopback => "an address and port of this machine, such as 127.0.0.1:8080, until there is authentication".to_owned(),
+            Self::Loopback => "an address and port of this machine, such as 127.0.0.1:8080".to_owned(),
+            Self::Address => "an address and port, such as 127.0.0.1:8080".to_owned(),
             Self::Hosts => "a list of host names".to_owned(),
+            Self::Origins => "a list of origins, such as https://console.example".to_owned(),
             Self::Text => "a text".to_owned(),
             Self::PathOrEmpty => "a file's path, or empty".to_owned(),
             Self::Properties => {

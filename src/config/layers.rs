@@ -148,6 +148,9 @@ impl Layers {
         );
         let many = config.log.kind == LogKind::Embedded && config.shard.count > 1;
         self.impossible(many, "shard.count", "log.kind", "the embedded log has one shard");
+        let (bare, keyless) = (!http.bind.ip().is_loopback() && !config.has_tls() && !http.behind_proxy, config.tls.key_file.as_os_str().is_empty());
+        self.impossible(bare, "http.bind", "tls.cert_file", "who is reached from other machines speaks TLS, or has http.behind_proxy");
+        self.impossible(config.has_tls() == keyless, "tls.cert_file", "tls.key_file", "a certificate and its key go together");
         let nested = config.snapshot.dir == config.data_dir;
         self.impossible(nested, "snapshot.dir", "data_dir", "snapshots may be deleted at any time, the log never");
         self.same_topics();
@@ -204,6 +207,7 @@ fn accept(key: &Key, given: Given) -> Result<Value, String> {
         }
         Allowed::Flag => flag(given).map(Value::from),
         Allowed::Hosts => hosts(given).map(Value::from),
+        Allowed::Origins => origins(given).map(Value::from),
         Allowed::Word(words) => {
             let word = text(given)?;
             if words.contains(&word.as_str()) { Ok(Value::from(word)) } else { Err("unknown word".to_owned()) }
@@ -213,6 +217,7 @@ fn accept(key: &Key, given: Given) -> Result<Value, String> {
         Allowed::Properties | Allowed::Files => Err("not a table".to_owned()),
         Allowed::Topic => text(given).and_then(topic).map(Value::from),
         Allowed::Loopback => text(given).and_then(loopback).map(Value::from),
+        Allowed::Address => text(given).and_then(address).map(Value::from),
     }
 }
 
@@ -242,18 +247,33 @@ fn text(given: Given) -> Result<String, String> {
     }
 }
 
+fn list(given: Given) -> Result<Vec<String>, String> {
+    match given {
+        Given::Spelled(text) => Ok(text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()),
+        Given::Typed(Value { kind: ValueKind::Array(items), .. }) => items.into_iter().map(|item| text(Given::Typed(item))).collect(),
+        Given::Typed(value) => Err(format!("{}, not a list", type_of(&value.kind))),
+    }
+}
+
 fn hosts(given: Given) -> Result<Vec<String>, String> {
-    let names = match given {
-        Given::Spelled(text) => text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
-        Given::Typed(Value { kind: ValueKind::Array(items), .. }) => {
-            items.into_iter().map(|item| text(Given::Typed(item))).collect::<Result<Vec<_>, _>>()?
-        }
-        Given::Typed(value) => return Err(format!("{}, not a list", type_of(&value.kind))),
-    };
+    let names = list(given)?;
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     match names.iter().find(|name| name.is_empty() || !name.bytes().all(legal)) {
         Some(bad) => Err(format!("\"{bad}\" is no host name")),
         None => Ok(names),
+    }
+}
+
+fn origins(given: Given) -> Result<Vec<String>, String> {
+    let origins = list(given)?;
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    let is_one = |origin: &String| {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        host.is_some_and(|host| !host.is_empty() && host.bytes().all(legal))
+    };
+    match origins.iter().find(|origin| !is_one(origin)) {
+        Some(bad) => Err(format!("\"{bad}\" is no origin")),
+        None => Ok(origins),
     }
 }
 
@@ -263,7 +283,13 @@ fn topic(name: String) -> Result<String, String> {
     if fine { Ok(name) } else { Err("no topic's name".to_owned()) }
 }
 
-fn loopback(address: String) -> Result<String, String> {
+fn address(address: String) -> Result<String, String> {
+    let parsed: Result<SocketAddr, _> = address.parse();
+    parsed.map(|_| address).map_err(|_| "not an address and port".to_owned())
+}
+
+fn loopback(given: String) -> Result<String, String> {
+    let address = address(given)?;
     let parsed: SocketAddr = address.parse().map_err(|_| "not an address and port".to_owned())?;
     if parsed.ip().is_loopback() { Ok(address) } else { Err("reachable from other machines".to_owned()) }
 }

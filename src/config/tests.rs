@@ -64,14 +64,14 @@ fn a_flag_covers_the_environment_which_covers_the_file_which_covers_the_default(
 
 #[test]
 fn everything_that_is_wrong_is_listed_at_once() {
-    let text = "data = 1\n[http]\nbind = \"0.0.0.0:8080\"\nbody_bytes_max = \"1MB\"\nbatch_records_max = 0\n[snapshot]\nevery_seconds = 1.5\nenabled = \"yes\"\n";
+    let text = "data = 1\n[http]\nbind = \"0.0.0.0\"\nbody_bytes_max = \"1MB\"\nbatch_records_max = 0\n[snapshot]\nevery_seconds = 1.5\nenabled = \"yes\"\n";
     let found = problems(text, &[("ORDERGATE__HTPP__BIND", "x"), ("ORDERGATE__LOG__KIND", "pulsar")], &[("topics.intents", "a b")]);
     assert_eq!(
         found,
         [
             "data = 1 (file): unknown key; did you mean data_dir?",
             "http.batch_records_max = 0 (file): out of range; allowed: a whole number of records from 1 to 1000000",
-            "http.bind = \"0.0.0.0:8080\" (file): reachable from other machines; allowed: an address and port of this machine, such as 127.0.0.1:8080, until there is authentication",
+            "http.bind = \"0.0.0.0\" (file): not an address and port; allowed: an address and port, such as 127.0.0.1:8080",
             "http.body_bytes_max = \"1MB\" (file): a text, not a whole number; allowed: a whole number of bytes from 65536 to 1073741824",
             "snapshot.enabled = \"yes\" (file): a text, not true or false; allowed: true or false",
             "snapshot.every_seconds = 1.5 (file): a number with a fraction, not a whole number; allowed: a whole number of s from 1 to 86400",
@@ -96,6 +96,25 @@ fn refuses_combinations_that_are_impossible() {
             "topics.ledger = \"orders.intents\" (file): impossible with topics.intents = \"orders.intents\": two topics cannot share a name",
         ]
     );
+}
+
+#[test]
+fn who_is_reached_from_other_machines_speaks_tls_or_stands_behind_a_proxy() {
+    let beyond = ("http.bind", "0.0.0.0:8443");
+    assert_eq!(
+        problems("", &[], &[beyond]),
+        ["http.bind = \"0.0.0.0:8443\" (flag): impossible with tls.cert_file = \"\": who is reached from other machines speaks TLS, or has http.behind_proxy"]
+    );
+    assert_eq!(
+        problems("", &[], &[("tls.cert_file", "c.pem")]),
+        ["tls.cert_file = \"c.pem\" (flag): impossible with tls.key_file = \"\": a certificate and its key go together"]
+    );
+    for more in [&[("http.behind_proxy", "true")][..], &[("tls.cert_file", "c.pem"), ("tls.key_file", "k.pem")]] {
+        let flags = pairs(&[&[beyond], more].concat());
+        assert!(Config::load_from(None, &[], &flags).is_ok(), "{more:?}");
+    }
+    assert!(problems("", &[], &[("metrics.bind", "0.0.0.0:9464")])[0].contains("reachable from other machines"));
+    assert!(problems("", &[], &[("http.cors_origins", "https://a.example/path")])[0].contains("no origin"));
 }
 
 #[test]

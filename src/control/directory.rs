@@ -25,7 +25,7 @@ use crate::wire::directory::{decode, encode_key, encode_value};
 
 use super::{unique, wall_ms};
 
-use follow::Follower;
+use follow::{AWAY_MAX, Follower};
 
 /// How the service behaves.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +167,11 @@ impl DirectoryService {
     /// [`LogError::Denied`].
     pub async fn write(&self, kind: Kind, id: &str, expected: u64, body: Option<Vec<u8>>, actor: &str) -> Result<Entity, WriteError> {
         let _slot = self.shared.slot()?;
+        let age = self.age();
+        if age > AWAY_MAX {
+            // What it would build on may be forgotten by now (`directory/fold.rs`).
+            return Err(LogError::Busy { detail: format!("the directory was last read {} s ago", age.as_secs()) }.into());
+        }
         let write = self.shared.write(kind, id, expected, body, actor);
         tokio::time::timeout(self.shared.options.write_timeout, write).await.unwrap_or(Err(WriteError::Timeout))
     }

@@ -3,7 +3,9 @@
 //! Invariant: they know the log by its port only, so they work on one SQLite file and on a cluster alike; each has one thread of its own
 //! and holds up nobody else. Deliberately absent: HTTP, and what a body in the directory means.
 
+pub mod audit;
 pub mod directory;
+pub mod people;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

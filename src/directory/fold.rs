@@ -32,15 +32,15 @@ pub enum Outcome {
 
 /// An entity with the log's time of its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
-    entity: Entity,
+pub(super) struct Held {
+    pub(super) entity: Entity,
     ts: Millis,
 }
 
 /// Everything that counts of `gate.directory` up to an offset.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
-    entities: BTreeMap<Kind, BTreeMap<String, Held>>,
+    pub(super) entities: BTreeMap<Kind, BTreeMap<String, Held>>,
     /// Records that are of no use any more and not tombstoned, with the log's time of the record that made them so.
     garbage: BTreeMap<Key, Millis>,
     /// Erased ids that will be forgotten, by the log's time of their erasure.

@@ -132,3 +132,51 @@ fn digest(key: &[u8]) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(key).as_bytes();
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        connection
+    }
+
+    fn keys(connection: &Connection) -> Vec<(u64, String)> {
+        let text = |record: StoredRecord| (record.offset, String::from_utf8(record.key.unwrap()).unwrap());
+        read(connection, 0, i64::MAX).unwrap().into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_sweep_keeps_what_lives_the_last_tombstones_and_the_end() {
+        let connection = table();
+        let mut compaction = Compaction::of(&connection).unwrap();
+        for number in 0..15_000_u64 {
+            let key = format!("k{number}");
+            compaction.insert(&connection, 2 * number, 0, Some(key.as_bytes()), b"x").unwrap();
+            let payload: &[u8] = if number == 3 { b"y" } else { b"" };
+            compaction.insert(&connection, 2 * number + 1, 0, Some(key.as_bytes()), payload).unwrap();
+        }
+        assert_eq!((compaction.rows, compaction.useless), (30_000, 2 * 14_999));
+        compaction.tidy(&connection, true);
+        let left = keys(&connection);
+        assert_eq!(left[..2], [(6, "k3".to_owned()), (7, "k3".to_owned())]);
+        assert_eq!((left.len(), left[2].0, left.last().unwrap().0), (2 + 5_000, 20_001, 29_999));
+        let rows: u64 = connection.query_row("SELECT count(*) FROM directory", [], |row| row.get(0).map(from_sql)).unwrap();
+        assert_eq!((rows, compaction.rows, compaction.useless), (5_002, 5_002, 5_000));
+        compaction.insert(&connection, 30_000, 0, Some(b"k3"), b"").unwrap();
+        assert_eq!(keys(&connection)[0].0, 20_001, "it is found by its digest in the new table too");
+    }
+
+    #[test]
+    fn a_few_tombstones_are_not_worth_a_sweep() {
+        let connection = table();
+        let mut compaction = Compaction::of(&connection).unwrap();
+        for number in 0..1_000 {
+            compaction.insert(&connection, number, 0, Some(b"k"), b"").unwrap();
+        }
+        compaction.tidy(&connection, true);
+        assert_eq!((compaction.rows, keys(&connection).len()), (1_000, 1));
+    }
+}

@@ -172,3 +172,93 @@ fn a_reader_sees_what_a_daemon_commits_and_needs_no_lock() {
     log.close();
     assert_eq!(EmbeddedReader::open(dir.path()).unwrap().end(INTENTS).unwrap(), 1);
 }
+
+fn of_directory(key: &str, payload: &[u8]) -> NewRecord {
+    NewRecord { topic: Topic::Directory, partition: None, ts: None, key: Some(key.into()), payload: payload.to_vec() }
+}
+
+fn offsets(log: &EmbeddedLog) -> Vec<u64> {
+    Topics::read(log, Topic::Directory, 0, 0, 1_000).unwrap().iter().map(|record| record.offset).collect()
+}
+
+#[test]
+fn a_tombstone_takes_what_has_its_key_out_and_offsets_go_on_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    append(&log, vec![of_directory("a", b"1"), of_directory("b", b"2"), of_directory("a", b"3"), of_directory("a", b"")]).unwrap();
+    assert_eq!(offsets(&log), [1, 3], "the tombstone itself stays for those who have not seen it");
+    append(&log, vec![record(Topic::Audit, "kept"), NewRecord { payload: Vec::new(), ..record(Topic::Audit, "") }]).unwrap();
+    assert_eq!(Topics::read(&log, Topic::Audit, 0, 0, 9).unwrap().len(), 2, "no other topic is compacted");
+    log.close();
+    let log = open(&dir);
+    assert_eq!((offsets(&log), log.end_of(Topic::Directory)), (vec![1, 3], 4));
+    assert_eq!(append(&log, vec![of_directory("b", b"")]).unwrap()[0].offset, 4);
+    assert_eq!(append(&log, vec![of_directory("b", b"")]).unwrap()[0].offset, 5);
+    log.close();
+    let log = open(&dir);
+    assert_eq!((offsets(&log), log.end_of(Topic::Directory)), (vec![3, 5], 6));
+    assert_eq!(Topics::read(&log, Topic::Directory, 0, 4, 9).unwrap()[0].offset, 5, "a read may begin in a gap");
+    assert_eq!(log.extent(Topic::Directory, 0).unwrap().next, 6);
+}
+
+#[test]
+fn a_file_of_format_1_is_read_and_gets_its_directory_when_it_is_opened_for_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    append(&log, vec![record(INTENTS, "a")]).unwrap();
+    log.close();
+    Connection::open(dir.path().join("log.sqlite")).unwrap().execute_batch("DROP TABLE directory; PRAGMA user_version = 1").unwrap();
+    let reader = EmbeddedReader::open(dir.path()).unwrap();
+    assert_eq!((reader.end(Topic::Directory).unwrap(), reader.read(Topic::Directory, 0, 9).unwrap().len()), (0, 0));
+    assert_eq!(reader.end(INTENTS).unwrap(), 1);
+    drop(reader);
+    let log = open(&dir);
+    append(&log, vec![of_directory("a", b"1")]).unwrap();
+    assert_eq!(EmbeddedReader::open(dir.path()).unwrap().end(Topic::Directory).unwrap(), 1);
+    assert_eq!(Topics::read(&log, INTENTS, 0, 0, 9).unwrap()[0].payload, b"a");
+}
+
+/// Whether bytes stand anywhere in the files of a log.
+fn is_anywhere(dir: &tempfile::TempDir, what: &[u8]) -> bool {
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    files.into_iter().any(|bytes| memchr::memmem::find(&bytes, what).is_some())
+}
+
+#[test]
+fn what_a_tombstone_took_is_in_no_byte_of_the_files_once_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let secret = |number: u64| blake3::hash(&number.to_le_bytes()).to_hex().to_string();
+    let (mut random, mut living, mut erased) = (7_u64, Vec::new(), Vec::new());
+    let mut below = |bound: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(random >> 33).unwrap() % bound
+    };
+    for number in 0..1_500_u64 {
+        // Some fit many to a page, some fill several.
+        let repeats = [1, 3, 9, 30, 200][below(5)];
+        let payload = secret(number).repeat(repeats);
+        append(&log, vec![of_directory(&format!("k{}", secret(number)), payload.as_bytes()), record(Topic::Ledger, "between")]).unwrap();
+        living.push(number);
+        if below(3) > 0 {
+            let number = living.swap_remove(below(living.len()));
+            append(&log, vec![of_directory(&format!("k{}", secret(number)), b"")]).unwrap();
+            erased.push(number);
+        }
+    }
+    // A key is told by its tombstone, so only what it hid is looked for.
+    let begun = std::time::Instant::now();
+    let is_gone = |number: &u64| !is_anywhere(&dir, secret(*number).repeat(2).as_bytes());
+    while std::fs::metadata(dir.path().join("log.sqlite-wal")).unwrap().len() > 0 {
+        assert!(begun.elapsed() < LONG, "the write-ahead log is not emptied");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let payload_of = |number: u64| {
+        Topics::read(&log, Topic::Directory, 0, 0, 10_000).unwrap().iter().any(|it| it.payload.starts_with(secret(number).as_bytes()))
+    };
+    assert!(erased.len() > 800 && living.len() > 400);
+    assert!(erased.iter().all(is_gone));
+    assert!(living.iter().take(20).all(|number| payload_of(*number)) && living.iter().any(|number| !is_gone(number)));
+    log.close();
+    assert!(erased.iter().all(is_gone));
+}

@@ -21,7 +21,7 @@ mod valuation;
 mod view;
 
 use crate::book::{AccountIx, Status, SymbolIx};
-use crate::domain::{AccountId, ClientOrderId, Effects, Event, InputTopic, IntentKind, Millis, Reason, Record};
+use crate::domain::{AccountId, ClientOrderId, Effects, Event, InputTopic, IntentKind, Millis, OwnerId, Reason, Record};
 use crate::risk::check::EffectiveLimits;
 use crate::risk::correlation::Correlations;
 use crate::risk::evaluate::Findings;
@@ -314,5 +314,12 @@ impl Gate {
     pub fn book(&self, account: AccountId) -> Option<BookView> {
         let ix = self.index.account(&account, &self.accounts)?;
         Some(view::of(&self.accounts[ix as usize], &self.shared))
+    }
+
+    /// Whose an account is. It stays theirs for ever.
+    #[must_use]
+    pub fn owner(&self, account: AccountId) -> Option<OwnerId> {
+        let ix = self.index.account(&account, &self.accounts)?;
+        Some(self.accounts[ix as usize].owner)
     }
 }

@@ -30,6 +30,8 @@ pub struct Batch {
 pub struct Follower {
     topics: Arc<dyn Topics>,
     positions: BTreeMap<u32, u64>,
+    /// The partition that was read last: the others come first.
+    last: u32,
     changes: watch::Receiver<u64>,
 }
 
@@ -38,14 +40,17 @@ impl Follower {
     #[must_use]
     pub fn new(topics: Arc<dyn Topics>, positions: BTreeMap<u32, u64>) -> Self {
         let changes = topics.changes();
-        Self { topics, positions, changes }
+        Self { topics, positions, last: u32::MAX, changes }
     }
 
     /// Up to `limit` records of the next partition that has any; `None` at the end of all.
     pub async fn next(&mut self, limit: usize) -> Result<Option<Batch>, LogError> {
         // Marked as seen before it is read: what is committed in between wakes us again.
         self.changes.mark_unchanged();
-        for (partition, position) in &mut self.positions {
+        let last = self.last;
+        let mut turn: Vec<(&u32, &mut u64)> = self.positions.iter_mut().collect();
+        turn.sort_by_key(|(partition, _)| (**partition <= last && last != u32::MAX, **partition));
+        for (partition, position) in turn {
             let records = match read(&self.topics, *partition, *position, limit).await {
                 Ok(records) => records,
                 Err(LogError::OutOfRange { first, .. }) if first > *position => {
@@ -56,8 +61,9 @@ impl Follower {
                 }
                 Err(error) => return Err(error),
             };
-            let Some(last) = records.last() else { continue };
-            *position = last.offset + 1;
+            let Some(newest) = records.last() else { continue };
+            *position = newest.offset + 1;
+            self.last = *partition;
             let records = records.iter().map(|record| (record.offset, decode(*partition, record))).collect();
             return Ok(Some(Batch { partition: *partition, records }));
         }

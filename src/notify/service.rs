@@ -134,9 +134,11 @@ impl Notifier {
     /// Ends it: attempts under way end, what they came to is saved.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
-        let mut tasks = std::mem::take(&mut *locked(&self.tasks));
-        let filler = tasks.remove(0);
-        filler.abort();
+        let mut tasks = std::mem::take(&mut *locked(&self.tasks)).into_iter();
+        // What fills the inboxes has nothing to save.
+        if let Some(filler) = tasks.next() {
+            filler.abort();
+        }
         for task in tasks {
             if let Err(error) = task.await
                 && !error.is_cancelled()

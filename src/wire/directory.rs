@@ -354,7 +354,7 @@ mod tests {
         };
         let cases = [
             ("[]".to_owned(), "its value is no JSON object: expected an object at byte 0"),
-            (good[..good.len() - 1].to_owned(), "its value is no JSON object: expected a comma or the end at byte 136"),
+            (good[..good.len() - 1].to_owned(), "its value is no JSON object: expected a comma or the end at byte 131"),
             (with(r#""actor":"cli","#, ""), "`actor` is missing"),
             (with(r#""actor":"cli","#, r#""actor":"cli","actor":"cli","#), "`actor` is given twice"),
             (with(r#""actor":"cli","#, r#""actor":"cli","x":1,"#), "its value has a field that is not known"),
@@ -405,7 +405,7 @@ mod tests {
         }
 
         #[test]
-        fn a_value_with_one_byte_changed_is_the_same_or_refused_or_says_something_else(at in 0_usize..136, byte: u8) {
+        fn a_value_with_one_byte_changed_is_the_same_or_refused_or_says_something_else(at in 0_usize..131, byte: u8) {
             let mut value = encode_value(&entity());
             let place = at % value.len();
             let was = std::mem::replace(&mut value[place], byte);

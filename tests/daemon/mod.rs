@@ -25,13 +25,23 @@ pub struct Daemon {
 
 /// Starts a daemon and does not wait for anything.
 pub fn spawn(dir: &Path, settings: &[(&str, &str)]) -> Child {
+    command(dir, settings).spawn().unwrap()
+}
+
+/// The same, keeping what it says on standard error.
+pub fn spawn_with_errors(dir: &Path, settings: &[(&str, &str)]) -> Child {
+    command(dir, settings).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program());
     command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(dir);
     command.env("ORDERGATE__TELEMETRY__LOG_LEVEL", "error");
     for (key, value) in settings {
         command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
     }
-    command.stdout(Stdio::piped()).spawn().unwrap()
+    command.stdout(Stdio::piped());
+    command
 }
 
 impl Daemon {

@@ -26,7 +26,7 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long a log that cannot be read is left alone.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// A log keeps a tombstone for a day or 10,000 records at least; whoever was away for as long may have missed some.
-const AWAY_MAX: Duration = Duration::from_secs(60 * 60);
+pub(super) const AWAY_MAX: Duration = Duration::from_secs(60 * 60);
 const BEHIND_MAX: u64 = 5_000;
 /// So many tombstones are on their way at once, and are sent again when they did not come back in time.
 const TOMBSTONES_MAX: usize = 256;

@@ -1,0 +1,126 @@
+//! `/api/v1`: the areas of the API put together, and the OpenAPI document that describes them.
+//!
+//! Invariant: what is served is in the document and the other way round; both come from the same `routes()` of each area. What is
+//! not in [`public`] is behind [`identify`]. Deliberately absent: what an area does; each has its own file.
+
+mod auth;
+mod document;
+pub mod idempotency;
+pub mod json;
+pub mod notification_contacts;
+pub mod notification_preferences;
+pub mod notifications;
+pub mod page;
+mod people_desk;
+mod tokens;
+mod users;
+pub mod versions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::caller::{Door, identify, locate};
+use super::{Face, accounts, intents, records, topics};
+
+pub use people_desk::Desk;
+
+/// Where all of it is.
+pub const PREFIX: &str = "/api/v1";
+/// Where the document is served.
+const DOCUMENT: &str = "/api/openapi.json";
+/// Where it can be read and tried.
+const DOCS: &str = "/api/docs";
+
+/// Records, intents, topics, books: what the daemon had first.
+fn face_routes() -> OpenApiRouter<Face> {
+    OpenApiRouter::new()
+        .routes(routes!(records::post))
+        .routes(routes!(intents::post))
+        .routes(routes!(topics::get))
+        .routes(routes!(accounts::get))
+}
+
+/// About people, for those who proved who they are.
+fn desk_routes() -> OpenApiRouter<Arc<Desk>> {
+    auth::routes().merge(users::routes()).merge(tokens::routes())
+}
+
+/// The document: all areas, whether they run here or not.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    document::whole([
+        face_routes().split_for_parts().1,
+        auth::public_routes().split_for_parts().1,
+        desk_routes().split_for_parts().1,
+    ])
+}
+
+/// The document as `schemas/openapi.json` has it.
+#[must_use]
+pub fn openapi_json() -> String {
+    let text = openapi().to_pretty_json().unwrap_or_default();
+    format!("{text}\n")
+}
+
+/// The paths, for a daemon with this face; `more` are the areas of other rooms, with their states.
+pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Vec<OpenApiRouter>) -> Router {
+    let mut inside: OpenApiRouter = face_routes().with_state(face);
+    let mut outside: OpenApiRouter = OpenApiRouter::new();
+    if let Some(desk) = desk {
+        inside = inside.merge(desk_routes().with_state(desk.clone()));
+        outside = outside.merge(auth::public_routes().with_state(desk));
+    }
+    inside = more.into_iter().fold(inside, OpenApiRouter::merge);
+    let at_prefix = |routes: OpenApiRouter| OpenApiRouter::new().nest(PREFIX, routes).split_for_parts().0;
+    let inside = at_prefix(inside).route_layer(from_fn_with_state(door.clone(), identify));
+    let outside = at_prefix(outside).merge(docs()).route_layer(from_fn_with_state(door.clone(), locate));
+    inside.merge(outside)
+}
+
+/// The page that shows the document, with everything that it needs.
+fn docs() -> Router {
+    SwaggerUi::new(DOCS).url(DOCUMENT, openapi()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_document_in_the_repository_is_the_one_that_is_served() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/openapi.json");
+        if std::env::var_os("ORDERGATE_BLESS").is_some() {
+            std::fs::write(&path, openapi_json()).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text == openapi_json(), "run `ORDERGATE_BLESS=1 cargo test --lib api::v1::` and look at the difference");
+    }
+
+    #[test]
+    fn every_operation_has_an_id_of_its_own_a_tag_and_words() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut ids = BTreeSet::new();
+        let mut count = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            assert!(path.starts_with("/api/v1/"), "{path}");
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some()) {
+                count += 1;
+                let id = operation["operationId"].as_str().unwrap().to_owned();
+                assert!(ids.insert(id.clone()), "{method} {path}: {id} twice");
+                assert!(operation["summary"].is_string() && operation["tags"][0].is_string(), "{method} {path}");
+                assert!(operation["responses"]["4XX"].is_object(), "{method} {path}");
+            }
+        }
+        assert!(count >= 18, "{count}");
+    }
+}
