@@ -106,7 +106,11 @@ fn ask(gate: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: 
     };
     let mut answer = answer.unwrap();
     let text = answer.body_mut().read_to_string().unwrap();
-    Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    Answer {
+        status: answer.status().as_u16(),
+        headers: answer.headers().clone(),
+        body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    }
 }
 
 #[test]
@@ -116,7 +120,10 @@ fn one_logs_in_refreshes_and_a_second_use_of_a_refresh_token_ends_the_session() 
     assert_eq!((first.status, first.body["token_type"].as_str(), first.body["expires_in"].as_i64()), (200, Some("Bearer"), Some(600)));
     assert_eq!(first.header("cache-control"), "no-store");
     let me = house.as_of(&first.text("access_token"), "GET", "/api/v1/auth/me", None);
-    assert_eq!(me.body, json!({"name": "alice", "role": "user", "scopes": ["intents:write"], "accounts": {"all": false, "own": [], "view": []}, "proof": "session"}));
+    assert_eq!(
+        me.body,
+        json!({"name": "alice", "role": "user", "scopes": ["intents:write"], "accounts": {"all": false, "own": [], "view": []}, "proof": "session"})
+    );
     let refresh = |token: &str| house.ask("POST", "/api/v1/auth/refresh", &[], Some(&json!({"refresh_token": token})));
     let second = refresh(&first.text("refresh_token"));
     assert_eq!(second.status, 200, "{}", second.body);
@@ -285,7 +292,8 @@ fn without_users_this_machine_is_the_admin_and_pages_of_others_are_not() {
     assert_eq!(evil(&[("origin", "null")]), "FOREIGN_ORIGIN");
     assert_eq!(evil(&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]), "FOREIGN_ORIGIN");
     assert_eq!(evil(&[("content-type", "text/plain")]), "UNSUPPORTED_MEDIA_TYPE", "a form cannot send JSON");
-    let preflight = ask(&gate, "OPTIONS", "/api/v1/intents", &[("origin", "http://evil.example"), ("access-control-request-method", "POST")], None);
+    let preflight =
+        ask(&gate, "OPTIONS", "/api/v1/intents", &[("origin", "http://evil.example"), ("access-control-request-method", "POST")], None);
     assert!(preflight.header("access-control-allow-origin").is_empty());
     let path = dir.path().to_str().unwrap();
     let (code, _, error) = ordergate(&["user", "list", "--data-dir", path]);
@@ -468,8 +476,7 @@ fn the_command_line_administers_the_log_and_uses_the_api() {
     let at = ["--url", &url, "--token-file", session];
     let (code, out, error) = ordergate(&[&["login", "root", "--password-file", password], &at[..]].concat());
     assert_eq!(code, Some(0), "{out}{error}");
-    let (code, secret, error) =
-        ordergate(&[&["token", "create", "feed", "--user", "bot", "--scope", "records:write"], &at[..]].concat());
+    let (code, secret, error) = ordergate(&[&["token", "create", "feed", "--user", "bot", "--scope", "records:write"], &at[..]].concat());
     assert!(code == Some(0) && secret.starts_with("og_"), "{error}");
     let (_, list, _) = ordergate(&[&["token", "list"], &at[..]].concat());
     assert!(list.starts_with("id ") && list.contains("bot") && list.contains("feed") && list.contains("records:write"), "{list}");

@@ -39,12 +39,7 @@ fn unknown() -> Problem {
 
 impl Face {
     /// An account that the caller may not know of does not exist for them.
-    pub(super) async fn refuse_foreign(
-        &self,
-        caller: &Caller,
-        account: AccountId,
-        may: fn(&Caller, &str) -> bool,
-    ) -> Result<(), Problem> {
+    pub(super) async fn refuse_foreign(&self, caller: &Caller, account: AccountId, may: fn(&Caller, &str) -> bool) -> Result<(), Problem> {
         if may(caller, account.as_str()) {
             return Ok(());
         }
@@ -53,7 +48,11 @@ impl Face {
             return Ok(());
         }
         // Who may look at it knows that it is there.
-        if caller.may_read(account.as_str()) { Err(Problem::new(ApiCode::Forbidden, "the account may be looked at only")) } else { Err(unknown()) }
+        if caller.may_read(account.as_str()) {
+            Err(Problem::new(ApiCode::Forbidden, "the account may be looked at only"))
+        } else {
+            Err(unknown())
+        }
     }
 
     /// Asks the fold once whose an account is; it stays theirs for ever.

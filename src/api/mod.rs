@@ -128,8 +128,7 @@ impl Face {
     /// The daemon's paths, for the listener at `at`; `more` are the areas of other rooms.
     pub fn router(self, at: &Listening, desk: Option<Arc<v1::Desk>>, more: Vec<OpenApiRouter>) -> Router {
         let hosts = self.hosts(at);
-        let health =
-            Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz)).with_state(self.clone());
+        let health = Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz)).with_state(self.clone());
         let door = self.door.clone();
         guarded(v1::router(self, desk, &door, more).merge(health), hosts)
     }

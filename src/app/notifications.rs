@@ -54,7 +54,8 @@ fn email(notify: &NotifyOptions) -> Result<Option<Email>, Failure> {
     if notify.public_url.is_empty() {
         return Err(wrong("notify.public_url", "e-mail needs it: addresses are verified by a link"));
     }
-    let login = if smtp.user.is_empty() { None } else { Some((smtp.user.clone(), secret("notify.smtp.password_file", &smtp.password_file)?)) };
+    let login =
+        if smtp.user.is_empty() { None } else { Some((smtp.user.clone(), secret("notify.smtp.password_file", &smtp.password_file)?)) };
     let options = EmailOptions {
         host: smtp.host.clone(),
         port: smtp.port,

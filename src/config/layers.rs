@@ -148,7 +148,8 @@ impl Layers {
         );
         let many = config.log.kind == LogKind::Embedded && config.shard.count > 1;
         self.impossible(many, "shard.count", "log.kind", "the embedded log has one shard");
-        let (bare, keyless) = (!http.bind.ip().is_loopback() && !config.has_tls() && !http.behind_proxy, config.tls.key_file.as_os_str().is_empty());
+        let (bare, keyless) =
+            (!http.bind.ip().is_loopback() && !config.has_tls() && !http.behind_proxy, config.tls.key_file.as_os_str().is_empty());
         self.impossible(bare, "http.bind", "tls.cert_file", "who is reached from other machines speaks TLS, or has http.behind_proxy");
         self.impossible(config.has_tls() == keyless, "tls.cert_file", "tls.key_file", "a certificate and its key go together");
         let nested = config.snapshot.dir == config.data_dir;

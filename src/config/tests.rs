@@ -103,7 +103,9 @@ fn who_is_reached_from_other_machines_speaks_tls_or_stands_behind_a_proxy() {
     let beyond = ("http.bind", "0.0.0.0:8443");
     assert_eq!(
         problems("", &[], &[beyond]),
-        ["http.bind = \"0.0.0.0:8443\" (flag): impossible with tls.cert_file = \"\": who is reached from other machines speaks TLS, or has http.behind_proxy"]
+        [
+            "http.bind = \"0.0.0.0:8443\" (flag): impossible with tls.cert_file = \"\": who is reached from other machines speaks TLS, or has http.behind_proxy"
+        ]
     );
     assert_eq!(
         problems("", &[], &[("tls.cert_file", "c.pem")]),

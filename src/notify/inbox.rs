@@ -270,7 +270,8 @@ mod tests {
 
     #[test]
     fn marks_of_what_is_gone_are_forgotten_and_they_read_back() {
-        let mut marks = Marks { read: [id(1), id(900), id(1_500)].into(), deleted: [id(2), id(1_400)].into(), read_until: [(0, 900)].into() };
+        let mut marks =
+            Marks { read: [id(1), id(900), id(1_500)].into(), deleted: [id(2), id(1_400)].into(), read_until: [(0, 900)].into() };
         let text = serde_json::to_string(&marks).unwrap();
         assert_eq!(serde_json::from_str::<Marks>(&text).unwrap(), marks);
         let before = marks.clone();

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod channels;
 pub mod contact;
+mod courier;
 mod delivery;
 mod desk;
 pub mod email;
@@ -23,11 +24,10 @@ mod raised;
 mod schedule;
 mod segment;
 mod service;
-mod courier;
-mod verify;
 pub mod sms;
 pub mod states;
 pub mod template;
+mod verify;
 pub mod webhook;
 
 use std::fmt;

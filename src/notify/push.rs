@@ -243,14 +243,7 @@ impl Push {
         }
     }
 
-    fn request(
-        &self,
-        to: &Subscription,
-        id: &str,
-        urgency: Priority,
-        plain: &[u8],
-        now_s: i64,
-    ) -> Result<reqwest::RequestBuilder, String> {
+    fn request(&self, to: &Subscription, id: &str, urgency: Priority, plain: &[u8], now_s: i64) -> Result<reqwest::RequestBuilder, String> {
         let told = |error: &dyn fmt::Display| error.to_string();
         let url = self.options.guard.read(&to.endpoint).map_err(|error| told(&error))?;
         let receiver = Receiver::read(&to.p256dh, &to.auth).map_err(|error| told(&error))?;
@@ -333,7 +326,11 @@ mod tests {
         let off_the_curve = BASE64_URL_SAFE_NO_PAD.encode([[4_u8].as_slice(), &[7; 64]].concat());
         assert_eq!(Receiver::read(&off_the_curve, good.1).err(), Some(PushError::PublicKey));
         assert_eq!(Receiver::read(good.0, "AAAA").err(), Some(PushError::Secret));
-        for bad in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"] {
+        for bad in [
+            "",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+        ] {
             assert_eq!(VapidKey::from_pem(bad).err(), Some(PushError::Key));
         }
         assert!(VapidKey::from_pem(&generate_key().unwrap()).is_ok());

@@ -123,11 +123,7 @@ mod tests {
     fn midnight_is_a_time() {
         check(
             ("00:00", "06:00", "UTC"),
-            &[
-                ("2026-06-01T23:59:59Z", None),
-                ("2026-06-02T00:00:00Z", Some("2026-06-02T06:00:00Z")),
-                ("2026-06-02T06:00:00Z", None),
-            ],
+            &[("2026-06-01T23:59:59Z", None), ("2026-06-02T00:00:00Z", Some("2026-06-02T06:00:00Z")), ("2026-06-02T06:00:00Z", None)],
         );
         check(
             ("18:00", "00:00", "UTC"),
@@ -179,11 +175,7 @@ mod tests {
         // 01:30 comes twice: the first one ends them, the first one begins them.
         check(
             ("00:30", "01:30", "America/New_York"),
-            &[
-                ("2026-11-01T04:30:00Z", Some("2026-11-01T05:30:00Z")),
-                ("2026-11-01T05:30:00Z", None),
-                ("2026-11-01T06:15:00Z", None),
-            ],
+            &[("2026-11-01T04:30:00Z", Some("2026-11-01T05:30:00Z")), ("2026-11-01T05:30:00Z", None), ("2026-11-01T06:15:00Z", None)],
         );
         check(
             ("01:30", "02:00", "America/New_York"),
@@ -198,7 +190,10 @@ mod tests {
 
     #[test]
     fn zones_with_odd_offsets_and_changes_of_half_an_hour() {
-        check(("22:00", "06:00", "Asia/Kathmandu"), &[("2026-06-01T16:14:59Z", None), ("2026-06-01T16:15:00Z", Some("2026-06-02T00:15:00Z"))]);
+        check(
+            ("22:00", "06:00", "Asia/Kathmandu"),
+            &[("2026-06-01T16:14:59Z", None), ("2026-06-01T16:15:00Z", Some("2026-06-02T00:15:00Z"))],
+        );
         // Lord Howe, 2026-10-04: 02:00 (+10:30) is 02:30 (+11).
         check(
             ("22:00", "06:00", "Australia/Lord_Howe"),

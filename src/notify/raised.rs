@@ -128,14 +128,19 @@ mod tests {
             br#"{"event":"notification","notification_id":"0-1842-n0","account":"ACC1","owner":"u-1","type":"stop_loss","code":"RULE_BREACH","priority":"urgent","title":"T","message":"M","data":{"rule_id":"r-2"},"shard":0,"seq":1842,"at":1772811000130}"#,
         )
         .unwrap();
-        assert_eq!((raised.id.to_string().as_str(), raised.priority, raised.kind), ("0-1842-n0", Priority::Urgent, NotificationType::StopLoss));
+        assert_eq!(
+            (raised.id.to_string().as_str(), raised.priority, raised.kind),
+            ("0-1842-n0", Priority::Urgent, NotificationType::StopLoss)
+        );
         assert_eq!(raised.data["rule_id"], "r-2");
     }
 
     #[test]
     fn an_id_has_one_spelling() {
         assert_eq!(RaisedId::parse("3-12-n4"), Some(RaisedId { shard: 3, seq: 12, index: 4 }));
-        for bad in ["", "0-1", "0-1-1", "0-1-nx", "00-1-n0", "0-01-n0", "0-+1-n0", "-0-1-n0", "0-1-n0 ", "0-1-n4294967296", "4294967296-1-n0"] {
+        for bad in
+            ["", "0-1", "0-1-1", "0-1-nx", "00-1-n0", "0-01-n0", "0-+1-n0", "-0-1-n0", "0-1-n0 ", "0-1-n4294967296", "4294967296-1-n0"]
+        {
             assert_eq!(RaisedId::parse(bad), None, "{bad}");
         }
     }

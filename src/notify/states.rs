@@ -33,8 +33,7 @@ impl States {
     /// Reads what has changed.
     pub fn refresh(&mut self, directory: &DirectoryService) {
         let entities = directory.list(Kind::Delivery);
-        let there: BTreeMap<SegmentKey, _> =
-            entities.iter().filter_map(|entity| Some((SegmentKey::parse(&entity.id)?, entity))).collect();
+        let there: BTreeMap<SegmentKey, _> = entities.iter().filter_map(|entity| Some((SegmentKey::parse(&entity.id)?, entity))).collect();
         self.segments.retain(|key, _| there.contains_key(key));
         for (key, entity) in there {
             if self.segments.get(&key).is_some_and(|(version, _)| *version == entity.version) {

@@ -125,7 +125,11 @@ async fn talk(stream: TcpStream, mood: &Mutex<Mood>, kept: &Mutex<Kept>, accepto
 }
 
 /// What comes over TLS.
-async fn session<S: AsyncRead + AsyncWrite + Unpin>(mut stream: BufReader<S>, mood: &Mutex<Mood>, kept: &Mutex<Kept>) -> std::io::Result<()> {
+async fn session<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: BufReader<S>,
+    mood: &Mutex<Mood>,
+    kept: &Mutex<Kept>,
+) -> std::io::Result<()> {
     let mut to = String::new();
     loop {
         let Some(line) = hear(&mut stream).await? else { return Ok(()) };

@@ -144,13 +144,8 @@ impl World {
         made.await.unwrap();
         self.tell_secret(user, 1);
         let endpoint = format!("http://{}/{user}", self.push.at);
-        let subscription = Subscription {
-            id: push::id_of(&endpoint),
-            endpoint,
-            p256dh: self.browser.0.clone(),
-            auth: self.browser.1.clone(),
-            created: 0,
-        };
+        let subscription =
+            Subscription { id: push::id_of(&endpoint), endpoint, p256dh: self.browser.0.clone(), auth: self.browser.1.clone(), created: 0 };
         let made = book.change(user, "test", None, |held: &mut Subscriptions| {
             held.subscriptions = vec![subscription.clone()];
             Ok::<_, ()>(())
@@ -207,7 +202,8 @@ impl World {
     /// What is not settled of a person's deliveries.
     pub fn counts(notifier: &Notifier, user: &str) -> HashMap<String, usize> {
         let counts = notifier.delivery_counts(user);
-        let flat = counts.iter().flat_map(|(channel, states)| states.iter().map(move |(state, count)| (format!("{channel} {state}"), *count)));
+        let flat =
+            counts.iter().flat_map(|(channel, states)| states.iter().map(move |(state, count)| (format!("{channel} {state}"), *count)));
         flat.collect()
     }
 }

@@ -312,5 +312,8 @@ fn refresh_token(headers: &HeaderMap, body: Refresh) -> Result<(Zeroizing<String
 
 fn cookie_of(headers: &HeaderMap) -> Option<&str> {
     let lists = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(';')).find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('=')).filter(|token| !token.is_empty())
+    lists
+        .flat_map(|list| list.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .filter(|token| !token.is_empty())
 }

@@ -54,11 +54,7 @@ fn desk_routes() -> OpenApiRouter<Arc<Desk>> {
 /// The document: all areas, whether they run here or not.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    document::whole([
-        face_routes().split_for_parts().1,
-        auth::public_routes().split_for_parts().1,
-        desk_routes().split_for_parts().1,
-    ])
+    document::whole([face_routes().split_for_parts().1, auth::public_routes().split_for_parts().1, desk_routes().split_for_parts().1])
 }
 
 /// The document as `schemas/openapi.json` has it.

@@ -101,6 +101,7 @@ pub struct PushSubscribe {
     keys: PushKeys,
     /// When it ends, as the browser has it; it is not looked at: the service says when it is gone.
     #[serde(rename = "expirationTime", default)]
+    #[expect(dead_code, reason = "browsers send it, and what is unknown is refused")]
     expiration_time: Option<f64>,
 }
 

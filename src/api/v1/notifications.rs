@@ -59,7 +59,8 @@ pub(super) fn change_problem(error: ChangeError<Problem>) -> Problem {
 
 /// A word of one of our enums in a query.
 pub(super) fn word<T>(query: &Query, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
-    let known = |text: &str| parse(text).ok_or_else(|| Problem::new(ApiCode::InvalidParameter, format!("unknown word {text:?}")).field(name));
+    let known =
+        |text: &str| parse(text).ok_or_else(|| Problem::new(ApiCode::InvalidParameter, format!("unknown word {text:?}")).field(name));
     query.text(name).map(known).transpose()
 }
 

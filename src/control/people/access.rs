@@ -345,6 +345,7 @@ mod tests {
         assert_eq!(random::hex(keys.checking.as_bytes()), OPENSSL_PUBLIC);
     }
 
-    const OPENSSL: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIO6xiIGUL2HlBpC9V0uEN1CEJ9daNPKv7niwBcGqnefd\n-----END PRIVATE KEY-----\n";
+    const OPENSSL: &str =
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIO6xiIGUL2HlBpC9V0uEN1CEJ9daNPKv7niwBcGqnefd\n-----END PRIVATE KEY-----\n";
     const OPENSSL_PUBLIC: &str = "313382db6287afa540b68601e61a81a122c922acd892d5be93c2e2bbb4ab4d48";
 }

@@ -175,12 +175,8 @@ fn a_token_may_do_what_it_was_made_for_and_its_user_still_may() {
     runtime().block_on(async {
         let house = with_alice().await;
         let people = &house.people;
-        let token = |scopes: &[Scope], expires_at| NewToken {
-            user: "root".into(),
-            name: "bot".into(),
-            scopes: scopes.to_vec(),
-            expires_at,
-        };
+        let token =
+            |scopes: &[Scope], expires_at| NewToken { user: "root".into(), name: "bot".into(), scopes: scopes.to_vec(), expires_at };
         let shown = people.add_token("t1", token(&[Scope::RecordsWrite], Some(NOW + HOUR)), "root", NOW).await.unwrap();
         assert!(shown.secret.starts_with("og_t1_") && shown.secret.len() > 45);
         assert_eq!(people.by_token(&shown.secret, NOW).unwrap().scopes, [Scope::RecordsWrite]);
@@ -206,7 +202,11 @@ fn the_use_of_a_token_is_written_at_most_once_a_minute() {
         for at in [0, 1, 59_999, 60_000, 60_001] {
             people.by_token(&shown.secret, NOW + at).unwrap();
             if at % 60_000 == 0 {
-                let noted = async { while people.token("t1").unwrap().body.last_used_at != Some(NOW + at) { changes.changed().await.unwrap() } };
+                let noted = async {
+                    while people.token("t1").unwrap().body.last_used_at != Some(NOW + at) {
+                        changes.changed().await.unwrap()
+                    }
+                };
                 tokio::time::timeout(std::time::Duration::from_secs(5), noted).await.unwrap();
             }
         }

@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::body::{GRANTS_MAX, Grants, Role, Scope, User, is_user_name};
-use super::{PeopleError, People, Stored, password};
+use super::{People, PeopleError, Stored, password};
 use crate::directory::Kind;
 use crate::domain::{AccountId, Millis};
 

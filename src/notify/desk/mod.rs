@@ -71,7 +71,6 @@ pub struct Job {
 /// A digest under way.
 #[derive(Debug)]
 struct Group {
-    place: Place,
     members: Vec<ItemRef>,
     since: i64,
     failures: u32,
@@ -288,7 +287,7 @@ impl Desk {
                     item.state = State::Grouped { group, since: now, why };
                 }
             }
-            self.groups.insert(group, Group { place: place.clone(), members: members.to_vec(), since: now, failures: 0 });
+            self.groups.insert(group, Group { members: members.to_vec(), since: now, failures: 0 });
             Unit::Group(group)
         };
         self.after_saving(unit, members);

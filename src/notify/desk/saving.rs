@@ -35,6 +35,8 @@ pub struct Save {
     pub version: u64,
     /// Up to which change it is this.
     pub changes: u64,
+    /// Up to which offset it reaches.
+    pub next: u64,
     /// Its content.
     pub body: Vec<u8>,
 }
@@ -61,10 +63,10 @@ impl Desk {
         for (key, segment) in &mut self.segments {
             for (index, item) in segment.items.iter_mut().enumerate().filter(|(_, item)| !item.state.is_settled()) {
                 item.content = content(key.partition, item.offset).filter(|raised| raised.id == item.raised);
-                open.push((ItemRef { segment: *key, index }, item.state, item.place.clone(), item.content.is_some()));
+                open.push((ItemRef { segment: *key, index }, item.state, item.content.is_some()));
             }
         }
-        for (at, state, place, is_there) in open {
+        for (at, state, is_there) in open {
             match state {
                 State::Held { until, .. } if is_there => {
                     let ticket = self.next_ticket();
@@ -74,7 +76,7 @@ impl Desk {
                 // A digest whose members are not all there any more is still the digest that may have been sent.
                 State::Grouped { group, since, .. } => {
                     let found = self.groups.entry(group);
-                    found.or_insert_with(|| Group { place, members: Vec::new(), since, failures: 0 }).members.push(at);
+                    found.or_insert_with(|| Group { members: Vec::new(), since, failures: 0 }).members.push(at);
                 }
                 State::Held { .. } | State::Waiting | State::Sent { .. } | State::Dead { .. } => {
                     self.settle(Unit::Single(at), now, Dead::Lost, "the log no longer has it");
@@ -189,7 +191,7 @@ impl Desk {
         let Some(segment) = self.segments.get_mut(&save.key) else { return };
         segment.saved = segment.saved.max(save.changes);
         segment.version = version;
-        segment.next_saved = segment.next;
+        segment.next_saved = segment.next_saved.max(save.next);
         let segments = &self.segments;
         let is_saved = |(key, changes): &(SegmentKey, u64)| segments.get(key).is_none_or(|segment| segment.saved >= *changes);
         let (ready, waiting) = std::mem::take(&mut self.unsaved).into_iter().partition(|(needs, _)| needs.iter().all(is_saved));
@@ -231,5 +233,5 @@ impl Desk {
 fn save_of(key: SegmentKey, segment: &Segment) -> Option<Save> {
     let stored = Stored { from: segment.from, next: segment.next, items: segment.items.clone() };
     let body = serde_json::to_vec(&stored).ok()?;
-    Some(Save { key, version: segment.version, changes: segment.changes, body })
+    Some(Save { key, version: segment.version, changes: segment.changes, next: segment.next, body })
 }
