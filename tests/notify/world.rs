@@ -51,7 +51,7 @@ pub struct World {
     pub sms: Receiver,
     secrets: Arc<Mutex<HashMap<String, String>>>,
     vapid: String,
-    browser: (String, String),
+    pub browser: (String, String),
 }
 
 impl World {
