@@ -97,7 +97,6 @@ fn not_set_up() -> Outcome {
     Outcome::Unwanted { why: "the channel is not set up any more".to_owned() }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it ends here")]
 fn unwritable(error: TemplateError) -> Outcome {
     Outcome::refused(error)
 }

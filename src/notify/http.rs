@@ -24,10 +24,13 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// The longest wait that a receiver may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
+/// Addresses that are being looked up.
+pub type Lookup = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
+
 /// Addresses of names.
 pub trait Names: Send + Sync {
     /// All addresses that a name has now.
-    fn lookup(&self, name: String) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
+    fn lookup(&self, name: String) -> Lookup;
 }
 
 /// The machine's own resolver.
@@ -35,7 +38,7 @@ pub trait Names: Send + Sync {
 pub struct SystemNames;
 
 impl Names for SystemNames {
-    fn lookup(&self, name: String) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
+    fn lookup(&self, name: String) -> Lookup {
         Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|at| at.ip()).collect()) })
     }
 }

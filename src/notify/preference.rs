@@ -73,7 +73,6 @@ mod optional_kind {
     #[derive(Deserialize)]
     struct Word(#[serde(with = "kind_word")] NotificationType);
 
-    #[expect(clippy::ref_option, reason = "serde asks for it")]
     pub(super) fn serialize<S: Serializer>(kind: &Option<NotificationType>, serializer: S) -> Result<S::Ok, S::Error> {
         match kind {
             Some(kind) => kind_word::serialize(kind, serializer),

@@ -83,7 +83,6 @@ pub struct Item {
     pub released: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 const fn is_zero(count: &u32) -> bool {
     *count == 0
 }

@@ -156,7 +156,7 @@ fn a_way_that_is_down_is_asked_by_one_at_a_time_and_then_all_go() {
 #[test]
 fn the_pause_of_a_way_grows_to_a_minute_and_heeds_what_the_server_asks() {
     let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
-    planned(&mut desk, &mut shelf, 2, "ann", Channel::Sms);
+    planned(&mut desk, &mut shelf, 1, "ann", Channel::Sms);
     let mut now = T0;
     for _ in 0..12 {
         let job = desk.take(now, &NOW).remove(0);
