@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api::v1::Areas;
 use crate::api::{Face, Limits, Listening, serve};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{Config, LogKind};
@@ -41,7 +42,7 @@ use people::Entrance;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
-pub use log_side::{OpenLog, cluster, kafka_options, names_of, partitioner};
+pub use log_side::{cluster, kafka_options, names_of, partitioner};
 pub use notifications::{channels_of, options_of};
 pub use signals::run_until_stopped;
 
@@ -96,7 +97,7 @@ impl Daemon {
         let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up());
         let face = face.behind(entrance.door.clone(), entrance.owners.clone());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
-        let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), Vec::new());
+        let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), Areas::default());
         let mut servers = vec![runtime.spawn(serve(http.0, router, entrance.tls.clone(), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
             let router = face.metrics_router(scrape(recorder.clone(), shards.clone(), config.data_dir.clone()), &Listening::plain(at));
@@ -114,6 +115,12 @@ impl Daemon {
             }
         };
         Ok(Self { runtime, log, shards, keeper, membership, servers, entrance, limits, stop, http: http_at, metrics: metrics_at })
+    }
+
+    /// How the API is spoken to.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.entrance.tls.is_some() { "https" } else { "http" }
     }
 
     /// What the first shard says of itself.

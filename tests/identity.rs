@@ -227,10 +227,9 @@ fn forged_tokens_are_refused_also_those_that_our_own_key_signed_wrongly() {
 }
 
 fn public_key(dir: &Path) -> Vec<u8> {
-    let der = std::process::Command::new("openssl").args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(dir.join("signing-key.pem"));
-    let der = { der }.output().map(|output| output.stdout).unwrap_or_default();
-    // Without openssl the forged token has another secret, and is refused just as well.
-    der.get(der.len().saturating_sub(32)..).map(<[u8]>::to_vec).unwrap_or_default()
+    openssl(dir, "pkey -in signing-key.pem -pubout -outform DER -out public.der");
+    let der = std::fs::read(dir.join("public.der")).unwrap();
+    der[der.len() - 32..].to_vec()
 }
 
 #[test]
@@ -502,4 +501,63 @@ fn the_command_line_administers_the_log_and_uses_the_api() {
     assert_eq!((house.login("alice").status, house.login("bob").status, house.login("root").status), (401, 401, 200));
     let body = json!({"name": "bob", "password": "twelve letters or more"});
     assert_eq!(house.ask("POST", "/api/v1/auth/login", &[], Some(&body)).status, 200);
+}
+
+fn openssl(dir: &Path, arguments: &str) {
+    let output = std::process::Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output().expect("openssl is installed");
+    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An authority, and a certificate of 127.0.0.1 with this serial number.
+fn certificate(dir: &Path, serial: u32) {
+    if !dir.join("ca.pem").exists() {
+        openssl(dir, "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=ca -days 2 -keyout ca.key -out ca.pem");
+    }
+    std::fs::write(dir.join("san"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(dir, "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=gate -keyout tls.key -out tls.csr");
+    openssl(dir, &format!("x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -set_serial {serial} -days 2 -extfile san -out tls.pem"));
+}
+
+/// The serial number of the certificate that a listener shows.
+fn serial_at(at: &str) -> String {
+    let asked = std::process::Command::new("sh")
+        .args(["-c", &format!("openssl s_client -connect {at} </dev/null 2>/dev/null | openssl x509 -noout -serial")])
+        .output()
+        .unwrap();
+    String::from_utf8(asked.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn over_tls_the_certificate_is_read_again_on_sighup_and_a_broken_one_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    add_user(&data, "root", "admin", &[]);
+    certificate(dir.path(), 17);
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let settings = [("tls.cert_file", path("tls.pem")), ("tls.key_file", path("tls.key"))];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let (mut child, at) = daemon::listening(daemon::spawn(&data, &settings));
+    assert_eq!(serial_at(&at), "serial=11");
+    let (session, password, ca, url) = (path("session.json"), data.join("password"), path("ca.pem"), format!("https://{at}"));
+    let login = ["login", "root", "--password-file", password.to_str().unwrap(), "--url", &url, "--token-file", &session, "--ca-file", &ca];
+    let (code, out, error) = ordergate(&login);
+    assert_eq!(code, Some(0), "{out}{error}");
+    let (code, _, error) = ordergate(&["token", "list", "--url", &url, "--token-file", &session, "--ca-file", &ca]);
+    assert_eq!(code, Some(0), "{error}");
+    let (code, _, error) = ordergate(&login[..8]);
+    assert!(code == Some(5) && error.contains("certificate"), "an authority that nobody named is not trusted: {error}");
+    let hang_up = || assert!(std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    std::fs::write(dir.path().join("tls.pem"), "no certificate").unwrap();
+    hang_up();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(serial_at(&at), "serial=11");
+    certificate(dir.path(), 18);
+    hang_up();
+    let begun = Instant::now();
+    while serial_at(&at) != "serial=12" {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -217,6 +217,35 @@ impl Door {
         said.and_then(|list| list.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
     }
 
+    /// Who holds a ticket for the WebSocket. It is good once.
+    ///
+    /// # Errors
+    /// It is not good, or they ask too often.
+    pub fn by_ticket(&self, ticket: &str, address: IpAddr) -> Result<Caller, Problem> {
+        let people = self.people.as_ref().ok_or_else(|| Problem::new(ApiCode::Unauthenticated, "there are no tickets"))?;
+        match people.redeem(ticket, now()).map_err(people_problem)? {
+            Some(principal) => {
+                let caller = Caller::of(principal, self.owners.clone(), address);
+                self.rates.identity(&caller.name)?;
+                Ok(caller)
+            }
+            None if self.is_open() => Ok(Caller::open(address)),
+            None => Err(Problem::new(ApiCode::Unauthenticated, "the ticket is not good any more")),
+        }
+    }
+
+    /// Whether someone who was let in may still go on: their session, token and rights are as they were. For what lasts longer than a
+    /// request.
+    #[must_use]
+    pub fn may_go_on(&self, caller: &Caller) -> bool {
+        match (&caller.user, &caller.proof, &self.people) {
+            (Some(user), Some(proof), Some(people)) => {
+                people.still(user, proof, now()).is_some_and(|now| (now.user.body.role, &now.scopes) == (caller.role, &caller.scopes))
+            }
+            _ => self.is_open(),
+        }
+    }
+
     fn caller(&self, headers: &HeaderMap, address: IpAddr, now: Millis) -> Result<Caller, Problem> {
         if self.is_open() {
             return Ok(Caller::open(address));

@@ -28,7 +28,6 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use tokio::sync::watch;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::engine::{Handle, Partitioner};
 use crate::log::{Topics, Verdicts};
@@ -126,7 +125,7 @@ impl Face {
     }
 
     /// The daemon's paths, for the listener at `at`; `more` are the areas of other rooms.
-    pub fn router(self, at: &Listening, desk: Option<Arc<v1::Desk>>, more: Vec<OpenApiRouter>) -> Router {
+    pub fn router(self, at: &Listening, desk: Option<Arc<v1::Desk>>, more: v1::Areas) -> Router {
         let hosts = self.hosts(at);
         let health = Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz)).with_state(self.clone());
         let door = self.door.clone();

@@ -95,47 +95,6 @@ impl LogSide {
     }
 }
 
-/// A log that a command writes to. The embedded one must not be a daemon's at that time; a cluster may.
-pub enum OpenLog {
-    /// One SQLite file.
-    Embedded(EmbeddedLog),
-    /// A cluster's topics.
-    Kafka(Arc<KafkaTopics>),
-}
-
-impl OpenLog {
-    /// Opens the log.
-    ///
-    /// # Errors
-    /// A daemon has it, or it cannot be reached.
-    pub fn open(config: &Config) -> Result<Self, Failure> {
-        match config.log.kind {
-            LogKind::Embedded => Ok(Self::Embedded(EmbeddedLog::open(embedded_options(config))?)),
-            LogKind::Kafka => {
-                let cluster = cluster(config)?;
-                Ok(Self::Kafka(Arc::new(patiently(|| KafkaTopics::new(&cluster))?)))
-            }
-        }
-    }
-
-    /// Its topics.
-    #[must_use]
-    pub fn topics(&self) -> Arc<dyn Topics> {
-        match self {
-            Self::Embedded(log) => Arc::new(log.clone()),
-            Self::Kafka(topics) => topics.clone(),
-        }
-    }
-
-    /// Closes it.
-    pub fn close(&self) {
-        match self {
-            Self::Embedded(log) => log.close(),
-            Self::Kafka(_) => {}
-        }
-    }
-}
-
 impl OnKafka {
     fn open(config: &Config) -> Result<Self, Failure> {
         let dir = &config.data_dir;

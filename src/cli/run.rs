@@ -44,6 +44,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     run_until_stopped(&|| Config::load(file.as_deref(), &overrides), |daemon| {
         let metrics = daemon.metrics.map(|at| format!(" metrics=http://{at}/metrics")).unwrap_or_default();
         // Whoever started it may not be reading; it runs all the same.
-        let _ = say(&format!("listening http=http://{}{metrics}\n", daemon.http));
+        let _ = say(&format!("listening http={}://{}{metrics}\n", daemon.scheme(), daemon.http));
     })
 }

@@ -11,11 +11,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use zeroize::Zeroizing;
 
-use super::place::over_brokers;
+use super::place::Place;
 use super::remote::{Output, table};
-use super::settings::ConfigFile;
 use super::{Exit, Failure, OrExit, say};
-use crate::app::OpenLog;
 use crate::control::audit::Audit;
 use crate::control::directory::DirectoryService;
 use crate::control::people::{Grants, NewUser, People, PeopleError, Role, Scope, Stored, User, UserChange};
@@ -55,12 +53,12 @@ enum Action {
         #[command(flatten)]
         password: PasswordFrom,
         #[command(flatten)]
-        log: WhichLog,
+        log: Place,
     },
     /// List the users
     List {
         #[command(flatten)]
-        log: WhichLog,
+        log: Place,
         /// How to print
         #[arg(long, value_enum, default_value_t)]
         output: Output,
@@ -70,14 +68,14 @@ enum Action {
         /// The user
         name: String,
         #[command(flatten)]
-        log: WhichLog,
+        log: Place,
     },
     /// Let a user in again
     Enable {
         /// The user
         name: String,
         #[command(flatten)]
-        log: WhichLog,
+        log: Place,
     },
     /// Set a user's password; their sessions end
     Password {
@@ -86,7 +84,7 @@ enum Action {
         #[command(flatten)]
         password: PasswordFrom,
         #[command(flatten)]
-        log: WhichLog,
+        log: Place,
     },
 }
 
@@ -143,40 +141,20 @@ impl PasswordFrom {
     }
 }
 
-/// The log that holds the directory.
-#[derive(Debug, clap::Args)]
-struct WhichLog {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// Directory of the embedded log (data_dir)
-    #[arg(long, value_name = "DIR", conflicts_with = "brokers")]
-    data_dir: Option<PathBuf>,
-    /// Kafka cluster that holds the log (kafka.brokers); the other settings come from the configuration
-    #[arg(long, value_name = "HOST:PORT")]
-    brokers: Option<String>,
-}
-
-impl WhichLog {
-    /// Does something with the people of the log, and closes it.
-    fn with<R>(&self, act: impl AsyncFnOnce(&People, &Audit) -> Result<R, Failure>) -> Result<R, Failure> {
-        let mut over = over_brokers(self.brokers.as_deref());
-        over.extend(self.data_dir.as_ref().map(|dir| ("data_dir".to_owned(), dir.display().to_string())));
-        let config = self.file.load(&over)?;
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.or_exit(Exit::Io, || "cannot start threads".to_owned())?;
-        let log = OpenLog::open(&config)?;
-        let done = runtime.block_on(async {
-            let directory = DirectoryService::start(log.topics())?;
-            let audit = Audit::start(log.topics())?;
-            let people = People::to_administer(directory.clone()).or_exit(Exit::Io, || "cannot hash passwords".to_owned())?;
-            let done = act(&people, &audit).await;
-            audit.stop();
-            directory.stop();
-            done
-        });
-        log.close();
+/// Does something with the people of a log, and closes it.
+fn with<R>(place: &Place, act: impl AsyncFnOnce(&People, &Audit) -> Result<R, Failure>) -> Result<R, Failure> {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.or_exit(Exit::Io, || "cannot start threads".to_owned())?;
+    let log = place.open_to_write()?;
+    runtime.block_on(async {
+        let directory = DirectoryService::start(log.topics.clone())?;
+        let audit = Audit::start(log.topics.clone())?;
+        let people = People::to_administer(directory.clone()).or_exit(Exit::Io, || "cannot hash passwords".to_owned())?;
+        let done = act(&people, &audit).await;
+        audit.stop();
+        directory.stop();
         done
-    }
+    })
 }
 
 /// Who a command acts as.
@@ -201,15 +179,15 @@ fn add(action: &Action) -> Result<(), Failure> {
     let password = if *no_password { None } else { Some(password.read(true)?) };
     let accounts = Grants { all: *all_accounts, own: own.clone(), view: view.clone() };
     let new = NewUser { role: (*role).into(), scopes: scopes.clone(), accounts, password };
-    log.with(async |people, audit| {
+    with(log, async |people, audit| {
         let changes = json!({"role": new.role, "scopes": new.scopes, "accounts": new.accounts});
         audited(audit, "user.create", name, changes, people.add_user(name, new, &actor(), now())).await
     })?;
     say(&format!("user {name} added\n"))
 }
 
-fn list(log: &WhichLog, output: Output) -> Result<(), Failure> {
-    let users = log.with(async |people, _| Ok(people.users()))?;
+fn list(log: &Place, output: Output) -> Result<(), Failure> {
+    let users = with(log, async |people, _| Ok(people.users()))?;
     let shown: Vec<Value> = users.iter().map(show).collect();
     match output {
         Output::Json => say(&format!("{:#}\n", Value::Array(shown))),
@@ -217,8 +195,8 @@ fn list(log: &WhichLog, output: Output) -> Result<(), Failure> {
     }
 }
 
-fn set_disabled(name: &str, disabled: bool, log: &WhichLog) -> Result<(), Failure> {
-    log.with(async |people, audit| {
+fn set_disabled(name: &str, disabled: bool, log: &Place) -> Result<(), Failure> {
+    with(log, async |people, audit| {
         let old = people.user(name).ok_or_else(|| failed(PeopleError::Unknown))?;
         let changes = json!({"disabled": [old.body.disabled, disabled]});
         let User { role, scopes, accounts, .. } = old.body;
@@ -228,9 +206,9 @@ fn set_disabled(name: &str, disabled: bool, log: &WhichLog) -> Result<(), Failur
     say(&format!("user {name} {}\n", if disabled { "disabled" } else { "enabled" }))
 }
 
-fn set_password(name: &str, password: &PasswordFrom, log: &WhichLog) -> Result<(), Failure> {
+fn set_password(name: &str, password: &PasswordFrom, log: &Place) -> Result<(), Failure> {
     let password = password.read(true)?;
-    log.with(async |people, audit| {
+    with(log, async |people, audit| {
         audited(audit, "user.password", name, json!({}), people.set_password(name, password, &actor(), now())).await
     })?;
     say(&format!("password of {name} set; all sessions ended\n"))

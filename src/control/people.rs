@@ -251,6 +251,12 @@ impl People {
         Ok(Principal { user, proof, scopes })
     }
 
+    /// Someone who proved who they are before, if the proof is still good.
+    #[must_use]
+    pub fn still(&self, name: &str, proof: &Proof, now: Millis) -> Option<Principal> {
+        self.principal(name, proof.clone(), now).ok()
+    }
+
     fn read<T: DeserializeOwned>(&self, kind: Kind, id: &str) -> Option<Stored<T>> {
         self.directory.get(kind, id).and_then(|entity| typed(&entity))
     }

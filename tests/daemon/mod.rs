@@ -33,6 +33,14 @@ pub fn spawn_with_errors(dir: &Path, settings: &[(&str, &str)]) -> Child {
     command(dir, settings).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// A daemon, once it says where its API listens.
+pub fn listening(mut child: Child) -> (Child, String) {
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().expect("it says where it listens").unwrap();
+    let http = line.split("://").nth(1).unwrap_or_else(|| panic!("{line}"));
+    let at = http.split([' ', '/']).next().unwrap().to_owned();
+    (child, at)
+}
+
 fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program());
     command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(dir);

@@ -37,6 +37,15 @@ const DOCUMENT: &str = "/api/openapi.json";
 /// Where it can be read and tried.
 const DOCS: &str = "/api/docs";
 
+/// The areas of other rooms, with their states. Each also belongs into [`openapi`].
+#[derive(Default)]
+pub struct Areas {
+    /// What only someone may ask who proved who they are: handlers find a `Caller`.
+    pub inside: Vec<OpenApiRouter>,
+    /// What proves by itself who asks, or tells nothing to strangers: handlers find an `Address`.
+    pub outside: Vec<OpenApiRouter>,
+}
+
 /// Records, intents, topics, books: what the daemon had first.
 fn face_routes() -> OpenApiRouter<Face> {
     OpenApiRouter::new()
@@ -64,15 +73,16 @@ pub fn openapi_json() -> String {
     format!("{text}\n")
 }
 
-/// The paths, for a daemon with this face; `more` are the areas of other rooms, with their states.
-pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Vec<OpenApiRouter>) -> Router {
+/// The paths, for a daemon with this face; `more` are the areas of other rooms.
+pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Areas) -> Router {
     let mut inside: OpenApiRouter = face_routes().with_state(face);
     let mut outside: OpenApiRouter = OpenApiRouter::new();
     if let Some(desk) = desk {
         inside = inside.merge(desk_routes().with_state(desk.clone()));
         outside = outside.merge(auth::public_routes().with_state(desk));
     }
-    inside = more.into_iter().fold(inside, OpenApiRouter::merge);
+    inside = more.inside.into_iter().fold(inside, OpenApiRouter::merge);
+    outside = more.outside.into_iter().fold(outside, OpenApiRouter::merge);
     let at_prefix = |routes: OpenApiRouter| OpenApiRouter::new().nest(PREFIX, routes).split_for_parts().0;
     let inside = at_prefix(inside).route_layer(from_fn_with_state(door.clone(), identify));
     let outside = at_prefix(outside).merge(docs()).route_layer(from_fn_with_state(door.clone(), locate));

@@ -217,7 +217,7 @@ mod tests {
             ("password1234", Weakness::Common),
             ("PassWord1234", Weakness::Common),
             ("qwertyuiop123", Weakness::Common),
-            ("aaaaaaaaaaaaaaa", Weakness::Pattern),
+            ("kkkkkkkkkkkkkkkkkkkkkkkkkk", Weakness::Pattern),
             ("xyxyxyxyxyxyxyxz", Weakness::Pattern),
             ("bcdefghijklmnop", Weakness::Pattern),
             ("my name is alice!", Weakness::Name),

@@ -48,7 +48,7 @@ impl People {
         Err(PeopleError::Busy)
     }
 
-    async fn begin(&self, user: &Stored<User>, address: &str, now: Millis) -> Result<Granted, PeopleError> {
+    pub(super) async fn begin(&self, user: &Stored<User>, address: &str, now: Millis) -> Result<Granted, PeopleError> {
         let (id, taken) = self.place(user, now);
         let (family, secret) = (random::id()?, random::secret()?);
         let session = Session {
