@@ -6,15 +6,17 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::{Error, PoolConfig};
+use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error, PoolConfig};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
 
 use super::delivery::Outcome;
 use super::template::Rendered;
@@ -77,11 +79,26 @@ pub enum EmailError {
 }
 
 /// The way to the server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Email {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    builder: AsyncSmtpTransportBuilder,
+    connections: OnceLock<Connections>,
     from: Mailbox,
     timeout: Duration,
+}
+
+/// Open connections. Their pool begins and ends with tasks, so it is made and dropped within the runtime that it serves.
+#[derive(Debug)]
+struct Connections {
+    transport: Option<AsyncSmtpTransport<Tokio1Executor>>,
+    runtime: Handle,
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        let _within = self.runtime.enter();
+        self.transport = None;
+    }
 }
 
 impl Email {
@@ -105,7 +122,7 @@ impl Email {
         if let Some((user, password)) = &options.login {
             builder = builder.credentials(Credentials::new(user.clone(), password.expose_secret().to_owned()));
         }
-        Ok(Self { transport: builder.build(), from, timeout: options.timeout })
+        Ok(Self { builder, connections: OnceLock::new(), from, timeout: options.timeout })
     }
 
     /// Sends one mail. `id` is what a receiver knows a repeat by.
@@ -114,8 +131,10 @@ impl Email {
             Ok(mail) => mail,
             Err(why) => return Outcome::refused(why),
         };
+        let made = || Connections { transport: Some(self.builder.clone().build()), runtime: Handle::current() };
+        let Some(transport) = &self.connections.get_or_init(made).transport else { return Outcome::down("the mail client is gone") };
         // Beside the client's own limit, which is one of each command: a server that trickles has no more time than others.
-        match tokio::time::timeout(self.timeout.saturating_mul(2), self.transport.send(mail)).await {
+        match tokio::time::timeout(self.timeout.saturating_mul(2), transport.send(mail)).await {
             Ok(Ok(_)) => Outcome::Sent,
             Ok(Err(error)) => outcome(&error),
             Err(_) => Outcome::down("the mail server did not answer in time"),

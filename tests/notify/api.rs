@@ -77,7 +77,9 @@ async fn an_inbox_is_listed_filtered_read_and_deleted() {
     assert_eq!((&stats["total"], &stats["unread"], &stats["by_type"]["risk_breach"]), (&59.into(), &58.into(), &59.into()));
     assert_eq!(client.ask("PUT", "/notifications/read-all", "", None).await.body["marked"], 58);
     assert_eq!(client.get("/notifications/stats").await["unread"], 0);
-    for bad in ["/notifications?limit=0", "/notifications?limit=501", "/notifications?type=x", "/notifications?cursor=x", "/notifications?x=1"] {
+    for bad in
+        ["/notifications?limit=0", "/notifications?limit=501", "/notifications?type=x", "/notifications?cursor=x", "/notifications?x=1"]
+    {
         assert_eq!(client.ask("GET", bad, "", None).await.status, 400, "{bad}");
     }
     // Marks outlive the notifier.

@@ -33,14 +33,7 @@ async fn mail_goes_out_over_starttls_with_its_id_and_both_bodies() {
     assert_eq!(email.send("ann@example.com", "ID1", &rendered()).await, Outcome::Sent);
     let mails = world.smtp.mails();
     assert_eq!((mails.len(), mails[0].to.as_str(), mails[0].id.as_str()), (1, "ann@example.com", "<ID1@example.com>"));
-    for part in [
-        "Auto-Submitted: auto-generated",
-        "text/plain",
-        "text/html",
-        "<p>html</p>",
-        "after a dot",
-        "<gate@example.com>",
-    ] {
+    for part in ["Auto-Submitted: auto-generated", "text/plain", "text/html", "<p>html</p>", "after a dot", "<gate@example.com>"] {
         assert!(mails[0].text.contains(part), "{part} is not in\n{}", mails[0].text);
     }
     assert_eq!(world.smtp.logins().len(), 1);

@@ -58,6 +58,8 @@ fn two_thousand_notifications_through_an_outage_of_each_channel_and_a_kill_are_a
         assert_eq!(counts.len(), COUNT as usize, "{channel}: each is received under its own id, and no other id is");
         // A mail that was taken and not confirmed during the outage, and what was under way at the kill.
         assert!(repeats <= 64, "{channel}: {repeats} repeats");
+        let most = counts.values().max().copied().unwrap_or(0);
+        assert!(channel == "email" || most <= 2, "{channel}: one was received {most} times");
     }
     assert_eq!(second.inbox("ann").0.len(), 1_000);
     quiet.block_on(second.stop());
