@@ -3,7 +3,7 @@
 //! Invariant: whatever is wrong stops the start and names the key; a channel whose first key is empty is off. Deliberately absent: secrets in
 //! the configuration itself, and in what is said about a file that cannot be read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ fn bytes(key: &str, path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// A secret, without the line break that editors leave at the end.
-fn secret(key: &str, path: &PathBuf) -> Result<SecretString, Failure> {
+fn secret(key: &str, path: &Path) -> Result<SecretString, Failure> {
     let text = String::from_utf8(bytes(key, path)?).map_err(|_| wrong(key, "is no text"))?;
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))
 }

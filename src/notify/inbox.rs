@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     fn raised(seq: u64, at: i64) -> Arc<Raised> {
-        let (kind, priority) = if seq % 2 == 0 { ("stop_loss", "urgent") } else { ("order_filled", "low") };
+        let (kind, priority) = if seq.is_multiple_of(2) { ("stop_loss", "urgent") } else { ("order_filled", "low") };
         let json = serde_json::json!({
             "notification_id": format!("0-{seq}-n0"), "account": format!("ACC{}", seq % 3), "type": kind, "code": "RULE_BREACH",
             "priority": priority, "title": "t", "message": "m", "data": {}, "at": at,

@@ -89,7 +89,7 @@ impl Receiver {
 }
 
 fn agree(own: &PrivateKey, other: &[u8]) -> Result<Vec<u8>, PushError> {
-    agreement::agree(own, &UnparsedPublicKey::new(&ECDH_P256, other), PushError::Cipher, |shared| Ok(shared.to_vec()))
+    agreement::agree(own, UnparsedPublicKey::new(&ECDH_P256, other), PushError::Cipher, |shared| Ok(shared.to_vec()))
 }
 
 /// So many bytes out of a key derivation.
