@@ -42,7 +42,7 @@ use people::Entrance;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
-pub use log_side::{cluster, kafka_options, names_of, partitioner};
+pub use log_side::{OpenLog, cluster, kafka_options, names_of, partitioner};
 pub use notifications::{channels_of, options_of};
 pub use signals::run_until_stopped;
 

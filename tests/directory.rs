@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ordergate::control::audit::record_once;
 use ordergate::control::directory::{DirectoryService, Options, WriteError};
 use ordergate::directory::{Entity, Kind};
 use ordergate::embedded::{EmbeddedLog, EmbeddedOptions};
@@ -169,4 +170,45 @@ fn after_compaction_no_byte_of_a_replaced_or_erased_body_is_in_the_files() {
     let service = DirectoryService::start(Arc::new(log)).unwrap();
     assert_eq!(service.list(Kind::ApiKey).len(), 30);
     check();
+}
+
+/// Runs the command, and gives its exit code and what it said on both sides.
+fn verify(dir: &Path, flags: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ordergate"));
+    let output = command.args(["audit", "verify", "--data-dir"]).arg(dir).args(flags).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_walks_along_the_trail_and_ends_with_1_at_the_first_broken_record() {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    assert_eq!(verify(dir.path(), &[]).1, "ok: 0 records (0 repeated), 0 chains\n");
+    for user in ["ann", "bob", "cid"] {
+        let changes = serde_json::json!({"role": "admin"});
+        record_once(Arc::new(log.clone()), "root", "user.added", user, changes, "ok").unwrap();
+    }
+    let (code, said, _) = verify(dir.path(), &[]);
+    assert_eq!(code, Some(0), "also while a daemon has the log");
+    assert!(said.starts_with("ok: 9 records (0 repeated), 3 chains\nhead ") && said.lines().count() == 4, "{said}");
+    let heads: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("head ")).flat_map(|head| ["--head", head]).collect();
+    assert_eq!(verify(dir.path(), &heads).0, Some(0));
+    assert_eq!(verify(dir.path(), &["--head", "x"]).0, Some(2));
+    log.close();
+
+    let file = rusqlite::Connection::open(dir.path().join("log.sqlite")).unwrap();
+    file.execute("UPDATE output SET payload = CAST(replace(CAST(payload AS TEXT), 'bob', 'eve') AS BLOB) WHERE topic = 10", []).unwrap();
+    let (code, nothing, why) = verify(dir.path(), &[]);
+    assert_eq!((code, nothing.as_str()), (Some(1), ""));
+    assert!(why.contains("the record at offset 4 is not what a writer wrote: its head is not the hash of what it says"), "{why}");
+    file.execute("UPDATE output SET payload = CAST(replace(CAST(payload AS TEXT), 'eve', 'bob') AS BLOB) WHERE topic = 10", []).unwrap();
+    assert_eq!(verify(dir.path(), &heads).0, Some(0));
+    file.execute("DELETE FROM output WHERE topic = 10 AND position = 8", []).unwrap();
+    assert_eq!(verify(dir.path(), &[]).0, Some(0), "nothing in the log knows of its end");
+    let (code, _, why) = verify(dir.path(), &heads);
+    assert!(code == Some(1) && why.contains("which was given: its end was removed, or all of it written anew"), "{why}");
+    file.execute("DELETE FROM output WHERE topic = 10 AND position = 5", []).unwrap();
+    let (code, _, why) = verify(dir.path(), &[]);
+    assert!(code == Some(1) && why.contains("which the record at offset 6 had seen"), "{why}");
 }

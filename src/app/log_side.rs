@@ -109,6 +109,42 @@ impl OnKafka {
     }
 }
 
+/// A log that a command writes to by itself: a new user, for one. It is closed when this goes.
+pub struct OpenLog {
+    topics: Arc<dyn Topics>,
+    embedded: Option<EmbeddedLog>,
+}
+
+impl OpenLog {
+    /// Opens the log of a configuration. An embedded one is made when it is not there, and is refused while a daemon has it.
+    ///
+    /// # Errors
+    /// It cannot be opened; [`Exit::Locked`] while a daemon has it.
+    pub fn open(config: &Config) -> Result<Self, Failure> {
+        match config.log.kind {
+            LogKind::Embedded => {
+                let log = EmbeddedLog::open(embedded_options(config))?;
+                Ok(Self { topics: Arc::new(log.clone()), embedded: Some(log) })
+            }
+            LogKind::Kafka => Ok(Self { topics: Arc::new(KafkaTopics::new(&cluster(config)?)?), embedded: None }),
+        }
+    }
+
+    /// The side of everyone but the shards.
+    #[must_use]
+    pub fn topics(&self) -> Arc<dyn Topics> {
+        self.topics.clone()
+    }
+}
+
+impl Drop for OpenLog {
+    fn drop(&mut self) {
+        if let Some(log) = &self.embedded {
+            log.close();
+        }
+    }
+}
+
 /// The cluster of a configuration.
 ///
 /// # Errors

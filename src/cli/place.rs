@@ -1,19 +1,17 @@
 //! Which log a command reads: the embedded one of a directory, or a cluster.
 //!
-//! Invariant: commands see one [`ReadLog`] and do not know which it is; a daemon may have it at the same time. The few that write to
-//! a log themselves ([`Place::open_to_write`]) do so without a daemon on an embedded one, which has one owner.
-//! Deliberately absent: any position that is kept.
+//! Invariant: commands see one [`ReadLog`] and do not know which it is; nothing here writes, and a
+//! daemon may have the log at the same time. Deliberately absent: any position that is kept.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::settings::ConfigFile;
 use super::{Exit, Failure};
 use crate::app;
 use crate::config::{Config, LogKind};
-use crate::embedded::{EmbeddedLog, EmbeddedOptions, EmbeddedReader};
-use crate::kafka::{Cluster, KafkaTopics, Reader};
-use crate::log::{Extent, LogError, StoredRecord, Topic, Topics};
+use crate::embedded::EmbeddedReader;
+use crate::kafka::{Cluster, Reader};
+use crate::log::{Extent, LogError, StoredRecord, Topic};
 use crate::wire::TopicNames;
 
 /// Which log, and which part of it.
@@ -54,20 +52,8 @@ impl Place {
         }
     }
 
-    /// The log, to be written to by a command. The embedded one is made when it is not there, and is refused while a daemon has it.
-    pub fn open_to_write(&self) -> Result<OpenLog, Failure> {
-        let config = self.config()?;
-        match config.log.kind {
-            LogKind::Embedded => {
-                let log = EmbeddedLog::open(EmbeddedOptions::new(&config.data_dir))?;
-                Ok(OpenLog { topics: Arc::new(log.clone()), embedded: Some(log) })
-            }
-            LogKind::Kafka => Ok(OpenLog { topics: Arc::new(KafkaTopics::new(&app::cluster(&config)?)?), embedded: None }),
-        }
-    }
-
     /// The configuration with what was named laid over it.
-    fn config(&self) -> Result<Config, Failure> {
+    pub fn config(&self) -> Result<Config, Failure> {
         let mut over = over_brokers(self.brokers.as_deref());
         if let Some(dir) = &self.data_dir {
             over.extend([("log.kind".to_owned(), "embedded".to_owned()), ("shard.count".to_owned(), "1".to_owned())]);
@@ -123,21 +109,6 @@ fn open_directory(dir: &Path) -> Result<EmbeddedReader, Failure> {
         return Err(Failure::new(Exit::Log, what));
     }
     Ok(EmbeddedReader::open(dir)?)
-}
-
-/// A log that a command may write to. It is closed when this goes.
-pub struct OpenLog {
-    /// Its side for everyone but a shard.
-    pub topics: Arc<dyn Topics>,
-    embedded: Option<EmbeddedLog>,
-}
-
-impl Drop for OpenLog {
-    fn drop(&mut self) {
-        if let Some(log) = &self.embedded {
-            log.close();
-        }
-    }
 }
 
 impl ReadLog for EmbeddedReader {

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::place::Place;
 use super::remote::{Output, table};
 use super::{Exit, Failure, OrExit, say};
+use crate::app::OpenLog;
 use crate::control::audit::Audit;
 use crate::control::directory::DirectoryService;
 use crate::control::people::{Grants, NewUser, People, PeopleError, Role, Scope, Stored, User, UserChange};
@@ -145,10 +146,10 @@ impl PasswordFrom {
 fn with<R>(place: &Place, act: impl AsyncFnOnce(&People, &Audit) -> Result<R, Failure>) -> Result<R, Failure> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.or_exit(Exit::Io, || "cannot start threads".to_owned())?;
-    let log = place.open_to_write()?;
+    let log = OpenLog::open(&place.config()?)?;
     runtime.block_on(async {
-        let directory = DirectoryService::start(log.topics.clone())?;
-        let audit = Audit::start(log.topics.clone())?;
+        let directory = DirectoryService::start(log.topics())?;
+        let audit = Audit::start(log.topics())?;
         let people = People::to_administer(directory.clone()).or_exit(Exit::Io, || "cannot hash passwords".to_owned())?;
         let done = act(&people, &audit).await;
         audit.stop();

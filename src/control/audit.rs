@@ -203,7 +203,9 @@ fn draft([actor, address, action, object, result]: [&str; 5], changes: Value) ->
 }
 
 fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+    let fits = |end: &usize| *end <= TEXT_BYTES_MAX;
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(fits).last().unwrap_or(0);
+    text[..end].to_owned()
 }
 
 /// The one who links and appends.

@@ -193,7 +193,7 @@ fn records_that_are_swapped_or_inserted_are_found() {
     assert_eq!(walked(&again, &[]).unwrap().1, 2);
 }
 
-/// The embedded log, which says of every second append that it failed: half of those land all the same.
+/// The embedded log, which says of every third append that it failed: half of those land all the same.
 struct Doubtful {
     log: EmbeddedLog,
     appends: std::sync::atomic::AtomicU64,
@@ -202,9 +202,9 @@ struct Doubtful {
 impl Topics for Doubtful {
     fn append(&self, records: Vec<NewRecord>, done: AppendDone) {
         let failed = LogError::Busy { detail: "who knows".into() };
-        match self.appends.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 4 {
+        match self.appends.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 6 {
             1 => self.log.append(records, Box::new(move |_| done(Err(failed)))),
-            3 => done(Err(failed)),
+            4 => done(Err(failed)),
             _ => self.log.append(records, done),
         }
     }
