@@ -57,7 +57,7 @@ pub struct World {
 impl World {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(EmbeddedOptions::new(&folder.path().join("data"))).unwrap();
+        let log = EmbeddedLog::open(EmbeddedOptions::new(folder.path().join("data"))).unwrap();
         let directory = DirectoryService::start(Arc::new(log.clone())).unwrap();
         let smtp = Smtp::start(folder.path()).await;
         let (webhook, push, sms) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
