@@ -7,6 +7,7 @@
 mod guarantees;
 mod log_side;
 mod moments;
+mod notifications;
 mod observer;
 mod people;
 mod shards;
@@ -43,6 +44,7 @@ use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
 pub use log_side::{OpenLog, cluster, kafka_options, names_of, partitioner};
+pub use notifications::{channels_of, options_of};
 pub use signals::run_until_stopped;
 pub use vault::vault_options;
 

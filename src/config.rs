@@ -59,6 +59,7 @@ section! {
         metrics: MetricsOptions,
         telemetry: TelemetryOptions,
         vault: VaultOptions,
+        notify: NotifyOptions,
         shutdown: ShutdownOptions,
     }
 }
@@ -190,6 +191,51 @@ section! {
     }
 }
 section! {
+    /// Notifications on their way to people.
+    NotifyOptions {
+        enabled: bool,
+        public_url: String,
+        templates_dir: PathBuf,
+        storm_per_minute: u32,
+        pending_max: usize,
+        lease_ms: u64,
+        smtp: SmtpOptions,
+        webhook: WebhookOptions,
+        push: PushOptions,
+        sms: SmsOptions,
+    }
+}
+section! {
+    /// E-mail.
+    SmtpOptions {
+        host: String,
+        port: u16,
+        tls: SmtpTls,
+        user: String,
+        password_file: PathBuf,
+        from: String,
+        ca_file: PathBuf,
+        timeout_ms: u64,
+        connections_max: u32,
+    }
+}
+choice! {
+    /// How the connection to the mail server is encrypted.
+    SmtpTls { StartTls, Tls, None, }
+}
+section! {
+    /// Webhooks, and what they share with push subscriptions.
+    WebhookOptions { key_file: PathBuf, allow_private: bool, timeout_ms: u64, }
+}
+section! {
+    /// Web Push.
+    PushOptions { key_file: PathBuf, subject: String, }
+}
+section! {
+    /// Text messages.
+    SmsOptions { url: String, account: String, token_file: PathBuf, from: String, }
+}
+section! {
     /// The way down.
     ShutdownOptions { drain_timeout_ms: u64, }
 }
@@ -300,7 +346,7 @@ impl Config {
         let mut text = String::new();
         let mut section = "";
         for key in KEYS {
-            if let Some((name, _)) = key.name.split_once('.')
+            if let Some((name, _)) = key.name.rsplit_once('.')
                 && name != section
             {
                 section = name;

@@ -19,6 +19,7 @@ pub mod generate;
 pub mod kafka;
 pub mod log;
 pub mod market;
+pub mod notify;
 pub mod risk;
 pub mod snapshot;
 pub mod telemetry;

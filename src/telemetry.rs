@@ -104,6 +104,11 @@ metrics! {
     KAFKA_CLIENTS_LOST = "ordergate_kafka_clients_lost_total", Counter, Count, "Kafka clients that had forgotten their brokers, fallen silent or failed for good.";
     KAFKA_REBALANCES_FORCED = "ordergate_kafka_rebalances_forced_total", Counter, Count, "Times that shards which the group had given to nobody made it assign anew.";
     KAFKA_ERRORS = "ordergate_kafka_errors_total", Counter, Count, "Errors that Kafka clients told; labels: code.";
+    NOTIFY_DELIVERIES = "ordergate_notify_deliveries_total", Counter, Count, "Deliveries of notifications; labels: channel, result (sent, retried, held, refused, expired, unwanted, lost).";
+    NOTIFY_DELIVERY_SECONDS = "ordergate_notify_delivery_seconds", Histogram(SLOW), Seconds, "The time from a notification's record to its delivery; labels: channel.";
+    NOTIFY_PENDING = "ordergate_notify_pending_deliveries", Gauge, Count, "Deliveries that are not settled, held ones included.";
+    NOTIFY_HELD = "ordergate_notify_held_deliveries", Gauge, Count, "Deliveries that wait for a digest.";
+    NOTIFY_DOWN = "ordergate_notify_down_receivers", Gauge, Count, "Servers, webhooks and devices that the last attempt found down; labels: channel.";
     DIRECTORY_ENTITIES = "ordergate_directory_entities", Gauge, Count, "Entities of the directory: users, tokens, keys and the like.";
     DIRECTORY_GARBAGE = "ordergate_directory_garbage_records", Gauge, Count, "Records of gate.directory that are of no use and not tombstoned.";
     DIRECTORY_AGE = "ordergate_directory_age_seconds", Gauge, Seconds, "The time since gate.directory was read to its end.";

@@ -106,6 +106,8 @@ pub enum ApiCode {
     TooManyKeys,
     /// A stored secret does not open.
     SecretDamaged,
+    /// What proves an address could not be had from it.
+    NotVerified,
 }
 
 impl ApiCode {
@@ -164,6 +166,7 @@ impl ApiCode {
             Self::KeyNotActive => ("KEY_NOT_ACTIVE", StatusCode::CONFLICT, "The key may not be used now"),
             Self::TooManyKeys => ("TOO_MANY_KEYS", StatusCode::CONFLICT, "The owner has too many keys"),
             Self::SecretDamaged => ("SECRET_DAMAGED", StatusCode::INTERNAL_SERVER_ERROR, "A stored secret does not open"),
+            Self::NotVerified => ("NOT_VERIFIED", StatusCode::UNPROCESSABLE_ENTITY, "The address is not verified"),
         }
     }
 

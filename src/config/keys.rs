@@ -295,6 +295,77 @@ pub const KEYS: &[Key] = &[
     whole("vault.reveals_per_minute", 10, (1, 10_000), "reveals", "How often a caller may have secrets revealed."),
     whole("vault.verifications_per_minute", 10, (1, 10_000), "verifications", "How often a caller may have keys verified."),
     whole("vault.keys_per_owner_max", 1_000, (1, 100_000), "keys", "The most broker keys of one owner."),
+    flag("notify.enabled", false, "Whether people are notified: the inbox, and the channels below that are set up."),
+    text("notify.public_url", "", Allowed::Text, "Where people reach this gate's API, for links in messages: https://gate.example.com."),
+    text(
+        "notify.templates_dir",
+        "",
+        Allowed::PathOrEmpty,
+        "A folder with templates that take the place of the built-in ones of the same name.",
+    ),
+    whole(
+        "notify.storm_per_minute",
+        20,
+        (1, 100_000),
+        "messages",
+        "More for one person over one channel within a minute go out as one digest.",
+    ),
+    whole(
+        "notify.pending_max",
+        100_000,
+        (100, 10_000_000),
+        "deliveries",
+        "When so many are under way, further notifications wait in the log.",
+    ),
+    whole(
+        "notify.lease_ms",
+        15_000,
+        (3_000, 600_000),
+        "ms",
+        "With several instances on Kafka: the one that delivers is replaced after so long a silence.",
+    ),
+    text("notify.smtp.host", "", Allowed::Text, "The mail server. Empty: no e-mail."),
+    whole("notify.smtp.port", 587, (1, 65_535), "port", "The mail server's port."),
+    text(
+        "notify.smtp.tls",
+        "starttls",
+        Allowed::Word(&["starttls", "tls", "none"]),
+        "starttls: the server has to offer it. tls: from the start (port 465). none: only for a server on this machine.",
+    ),
+    text("notify.smtp.user", "", Allowed::Text, "Our name at the mail server. Empty: it asks for none."),
+    text("notify.smtp.password_file", "", Allowed::PathOrEmpty, "The file that holds our password at the mail server."),
+    text("notify.smtp.from", "", Allowed::Text, "Who mail is from: Order gate <gate@example.com>."),
+    text(
+        "notify.smtp.ca_file",
+        "",
+        Allowed::PathOrEmpty,
+        "Certificates in PEM that the mail server's may be signed by, beside the system's.",
+    ),
+    whole("notify.smtp.timeout_ms", 15_000, (100, 300_000), "ms", "How long the mail server may take to answer."),
+    whole("notify.smtp.connections_max", 4, (1, 100), "connections", "Connections to the mail server at once."),
+    text(
+        "notify.webhook.key_file",
+        "",
+        Allowed::PathOrEmpty,
+        "The file with at least 32 random bytes that webhooks' signing secrets follow from. Empty: no webhooks. Another key: other secrets.",
+    ),
+    flag(
+        "notify.webhook.allow_private",
+        false,
+        "Whether webhooks and push subscriptions may lead to this machine and to private networks, and use plain http.",
+    ),
+    whole("notify.webhook.timeout_ms", 10_000, (100, 300_000), "ms", "How long a webhook or a push service may take to answer."),
+    text(
+        "notify.push.key_file",
+        "",
+        Allowed::PathOrEmpty,
+        "The private key of P-256 in PEM that push services know us by. Empty: no Web Push.",
+    ),
+    text("notify.push.subject", "", Allowed::Text, "Whom a push service may write to about us: mailto:ops@example.com."),
+    text("notify.sms.url", "", Allowed::Text, "Where the provider's interface begins: https://api.twilio.com. Empty: no text messages."),
+    text("notify.sms.account", "", Allowed::Text, "Our account at the provider."),
+    text("notify.sms.token_file", "", Allowed::PathOrEmpty, "The file that holds the account's token."),
+    text("notify.sms.from", "", Allowed::Text, "The number that text messages come from."),
     whole("shutdown.drain_timeout_ms", 10_000, (0, MS_MAX), "ms", "How long SIGTERM waits for open requests before it goes on."),
 ];
 
@@ -383,7 +454,7 @@ pub fn documented_toml() -> String {
     let mut text = String::from(HEADER);
     let mut section = "";
     for key in KEYS {
-        if let Some((name, _)) = key.name.split_once('.')
+        if let Some((name, _)) = key.name.rsplit_once('.')
             && name != section
         {
             section = name;

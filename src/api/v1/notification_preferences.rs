@@ -1,0 +1,341 @@
+//! `/api/v1/notification-preferences`: what one wants to hear, over which channel, and when.
+//!
+//! Invariant: one preference for a type (or all) and channel. All of a person's preferences have one version: an update says which one it
+//! saw, so that of two that meet one hears 412. Deliberately absent: preferences for the inbox; it hears everything.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::json::{Json, answer};
+use super::notifications::{change_problem, own, word};
+use super::page::PathId;
+use super::versions;
+use crate::api::caller::{Caller, now};
+use crate::api::problem::{ApiCode, Problem};
+use crate::api::query::Query;
+use crate::domain::{NotificationType, Priority};
+use crate::notify::preference::{Preference, Preferences, Quiet, SNOOZE_MS_MAX};
+use crate::notify::template::moment;
+use crate::notify::{Channel, Notifier, Outcome, VerifyError};
+
+/// The paths.
+pub fn routes() -> OpenApiRouter<Arc<Notifier>> {
+    let all = OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(preview)).routes(routes!(test));
+    all.routes(routes!(get, update, remove))
+}
+
+/// A preference.
+#[derive(Serialize, ToSchema)]
+#[schema(as = NotificationPreference)]
+pub struct PreferenceView {
+    /// Its id: type and channel.
+    #[schema(example = "stop_loss-email")]
+    id: String,
+    /// The type; `null`: all types that have no preference of their own.
+    #[serde(rename = "type")]
+    kind: Option<&'static str>,
+    /// The channel.
+    channel: Channel,
+    /// Whether anything is sent.
+    enabled: bool,
+    /// The least priority that is sent.
+    min_priority: &'static str,
+    /// When only what is urgent is sent at once.
+    quiet_hours: Option<Quiet>,
+    /// Until when nothing is sent (RFC 3339).
+    snooze_until: Option<String>,
+}
+
+/// All of one's preferences.
+#[derive(Serialize, ToSchema)]
+pub struct NotificationPreferences {
+    /// In the order in which they were made.
+    items: Vec<PreferenceView>,
+    /// The channels that are set up on this gate.
+    channels: Vec<Channel>,
+}
+
+/// A new preference.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreferenceCreate {
+    /// The type; absent: all types that have no preference of their own.
+    #[serde(rename = "type", default)]
+    #[schema(example = "stop_loss")]
+    kind: Option<String>,
+    /// The channel.
+    channel: Channel,
+    /// Whether anything is sent.
+    enabled: bool,
+    /// The least priority that is sent: `low`, `medium`, `high` or `urgent`.
+    min_priority: String,
+    /// When only what is urgent is sent at once.
+    #[serde(default, deserialize_with = "optional_object")]
+    quiet_hours: Option<Quiet>,
+    /// Until when nothing is sent (RFC 3339), at most 30 days from now.
+    #[serde(default)]
+    #[schema(format = DateTime)]
+    snooze_until: Option<String>,
+}
+
+/// What a preference becomes.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreferenceUpdate {
+    /// Whether anything is sent.
+    enabled: bool,
+    /// The least priority that is sent: `low`, `medium`, `high` or `urgent`.
+    min_priority: String,
+    /// When only what is urgent is sent at once.
+    #[serde(default, deserialize_with = "optional_object")]
+    quiet_hours: Option<Quiet>,
+    /// Until when nothing is sent (RFC 3339), at most 30 days from now.
+    #[serde(default)]
+    #[schema(format = DateTime)]
+    snooze_until: Option<String>,
+}
+
+/// `null` or an object; serde would take an array for one.
+fn optional_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quiet>, D::Error> {
+    let map = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?;
+    let read = |map| Quiet::deserialize(serde_json::Value::Object(map)).map_err(D::Error::custom);
+    map.map(read).transpose()
+}
+
+/// Which channel to try.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestRequest {
+    /// The channel.
+    channel: Channel,
+}
+
+/// What became of a test.
+#[derive(Serialize, ToSchema)]
+pub struct TestResult {
+    /// For each place that one has on the channel.
+    results: Vec<TestOutcome>,
+}
+
+/// What became of a test at one place.
+#[derive(Serialize, ToSchema)]
+pub struct TestOutcome {
+    /// `sent`, `failed` for now, or `refused` for good.
+    status: &'static str,
+    /// What it met.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+}
+
+/// When the next one would be sent.
+#[derive(Serialize, ToSchema)]
+pub struct NotificationPreview {
+    /// When (RFC 3339); `null`: never.
+    at: Option<String>,
+    /// Why.
+    reason: String,
+    /// The preference that says so; `null`: the channel's default.
+    preference: Option<String>,
+}
+
+impl From<&Preference> for PreferenceView {
+    fn from(preference: &Preference) -> Self {
+        Self {
+            id: preference.id(),
+            kind: preference.kind.map(NotificationType::as_str),
+            channel: preference.channel,
+            enabled: preference.enabled,
+            min_priority: preference.min_priority.as_str(),
+            quiet_hours: preference.quiet_hours.clone(),
+            snooze_until: preference.snooze_until.map(moment),
+        }
+    }
+}
+
+fn invalid(field: &str, why: impl std::fmt::Display) -> Problem {
+    Problem::new(ApiCode::InvalidField, why.to_string()).field(field)
+}
+
+fn unknown() -> Problem {
+    Problem::new(ApiCode::UnknownObject, "there is no such preference")
+}
+
+/// What was asked for, if it can be.
+fn preference(kind: Option<NotificationType>, channel: Channel, wish: PreferenceUpdate, at: i64) -> Result<Preference, Problem> {
+    let PreferenceUpdate { enabled, min_priority, quiet_hours, snooze_until } = wish;
+    let min_priority = Priority::parse(&min_priority).ok_or_else(|| invalid("min_priority", "low, medium, high or urgent"))?;
+    if let Some(quiet) = &quiet_hours {
+        quiet.hours().map_err(|error| invalid("quiet_hours", error))?;
+    }
+    let moment = |text: String| text.parse::<Timestamp>().map(Timestamp::as_millisecond);
+    let snooze_until = snooze_until.map(moment).transpose().map_err(|_| invalid("snooze_until", "no RFC 3339 date and time"))?;
+    if snooze_until.is_some_and(|until| until.saturating_sub(at) > SNOOZE_MS_MAX) {
+        return Err(invalid("snooze_until", "at most 30 days from now"));
+    }
+    Ok(Preference { kind, channel, enabled, min_priority, quiet_hours, snooze_until })
+}
+
+fn shown(status: StatusCode, preference: &Preference, version: u64) -> Response {
+    versions::tagged(answer(status, &PreferenceView::from(preference)), version)
+}
+
+/// Lists one's preferences.
+#[utoipa::path(get, path = "/notification-preferences", tag = "notification-preferences", responses(
+    (status = 200, description = "Preferences; their version is in `ETag`", body = NotificationPreferences),
+))]
+async fn list(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let (held, version) = notifier.book().get::<Preferences>(own(&caller));
+    let items = held.preferences.iter().map(PreferenceView::from).collect();
+    Ok(versions::tagged(answer(StatusCode::OK, &NotificationPreferences { items, channels: notifier.channels().ready() }), version))
+}
+
+/// Makes a preference.
+#[utoipa::path(post, path = "/notification-preferences", tag = "notification-preferences", request_body = PreferenceCreate, responses(
+    (status = 201, description = "The preference", body = PreferenceView),
+))]
+async fn create(
+    State(notifier): State<Arc<Notifier>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    body: Json<PreferenceCreate>,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let PreferenceCreate { kind, channel, enabled, min_priority, quiet_hours, snooze_until } = body.value;
+    let wish = PreferenceUpdate { enabled, min_priority, quiet_hours, snooze_until };
+    let known = |word: String| NotificationType::parse(&word).ok_or_else(|| invalid("type", "no type of notification"));
+    let made = preference(kind.map(known).transpose()?, channel, wish, now())?;
+    let changed = notifier.book().change(own(&caller), &caller.name, None, |held: &mut Preferences| {
+        if held.preferences.iter().any(|other| other.id() == made.id()) {
+            return Err(Problem::new(ApiCode::AlreadyExists, format!("there is a preference {} already", made.id())));
+        }
+        held.preferences.push(made.clone());
+        Ok(())
+    });
+    let ((), version) = changed.await.map_err(change_problem)?;
+    Ok(shown(StatusCode::CREATED, &made, version))
+}
+
+/// Gives one preference.
+#[utoipa::path(get, path = "/notification-preferences/{id}", tag = "notification-preferences",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The preference; the version is in `ETag`", body = PreferenceView)))]
+async fn get(
+    State(notifier): State<Arc<Notifier>>,
+    Extension(caller): Extension<Caller>,
+    PathId(id): PathId,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let (held, version) = notifier.book().get::<Preferences>(own(&caller));
+    let found = held.preferences.iter().find(|preference| preference.id() == id).ok_or_else(unknown)?;
+    Ok(shown(StatusCode::OK, found, version))
+}
+
+/// Changes a preference.
+#[utoipa::path(put, path = "/notification-preferences/{id}", tag = "notification-preferences", request_body = PreferenceUpdate,
+    params(("id" = String, Path, description = "Its id"), ("If-Match" = String, Header, description = "The `ETag` that was seen")),
+    responses((status = 200, description = "The preference", body = PreferenceView)))]
+async fn update(
+    State(notifier): State<Arc<Notifier>>,
+    Extension(caller): Extension<Caller>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Json<PreferenceUpdate>,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let (held, _) = notifier.book().get::<Preferences>(own(&caller));
+    let old = held.preferences.iter().find(|preference| preference.id() == id).ok_or_else(unknown)?;
+    let expected = versions::wanted(&headers)?;
+    let made = preference(old.kind, old.channel, body.value, now())?;
+    let changed = notifier.book().change(own(&caller), &caller.name, Some(expected), |held: &mut Preferences| {
+        let slot = held.preferences.iter_mut().find(|preference| preference.id() == id).ok_or_else(unknown)?;
+        *slot = made.clone();
+        Ok(())
+    });
+    let ((), version) = changed.await.map_err(|error| versions::refused(change_problem(error)))?;
+    Ok(shown(StatusCode::OK, &made, version))
+}
+
+/// Deletes a preference: what holds for all types, or the default, holds again.
+#[utoipa::path(delete, path = "/notification-preferences/{id}", tag = "notification-preferences",
+    params(("id" = String, Path, description = "Its id"), ("If-Match" = String, Header, description = "The `ETag` that was seen")),
+    responses((status = 204, description = "It is deleted")))]
+async fn remove(
+    State(notifier): State<Arc<Notifier>>,
+    Extension(caller): Extension<Caller>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let (held, _) = notifier.book().get::<Preferences>(own(&caller));
+    held.preferences.iter().find(|preference| preference.id() == id).ok_or_else(unknown)?;
+    let expected = versions::wanted(&headers)?;
+    let changed = notifier.book().change(own(&caller), &caller.name, Some(expected), |held: &mut Preferences| {
+        held.preferences.retain(|preference| preference.id() != id);
+        Ok::<(), Problem>(())
+    });
+    changed.await.map_err(|error| versions::refused(change_problem(error)))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Says when the next notification of a type and priority would be sent over a channel, and why.
+#[utoipa::path(get, path = "/notification-preferences/preview", tag = "notification-preferences", params(
+    ("type" = String, Query, description = "Its type"),
+    ("channel" = String, Query, description = "The channel: email, push, sms, webhook"),
+    ("priority" = String, Query, description = "Its priority: low, medium, high, urgent"),
+), responses((status = 200, description = "When and why", body = NotificationPreview)))]
+async fn preview(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+    let query = Query::read(uri.query(), &["type", "channel", "priority"])?;
+    let needed = |name: &'static str| move || Problem::new(ApiCode::InvalidParameter, "is needed").field(name);
+    let kind = word(&query, "type", NotificationType::parse)?.ok_or_else(needed("type"))?;
+    let channel = word(&query, "channel", Channel::parse)?.ok_or_else(needed("channel"))?;
+    let priority = word(&query, "priority", Priority::parse)?.ok_or_else(needed("priority"))?;
+    let user = own(&caller);
+    let (held, _) = notifier.book().get::<Preferences>(user);
+    let found = held.preview(kind, channel, priority, now());
+    let (at, reason) = if !notifier.channels().ready().contains(&channel) {
+        (None, "never: the channel is not set up on this gate".to_owned())
+    } else if notifier.book().places_of(&user.into(), channel).is_empty() {
+        (None, "never: there is no verified address or subscription".to_owned())
+    } else {
+        (found.at, found.why)
+    };
+    Ok(answer(StatusCode::OK, &NotificationPreview { at: at.map(moment), reason, preference: found.preference }))
+}
+
+/// Sends a test over a channel, now, whatever the preferences say.
+#[utoipa::path(post, path = "/notification-preferences/test", tag = "notification-preferences", request_body = TestRequest, responses(
+    (status = 200, description = "What became of it", body = TestResult),
+))]
+async fn test(
+    State(notifier): State<Arc<Notifier>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    body: Json<TestRequest>,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let outcomes = notifier.test(own(&caller), body.value.channel).await;
+    let outcomes = outcomes.map_err(|error| match error {
+        VerifyError::Unknown => invalid("channel", "there is no verified address or subscription to send to"),
+        error => super::notification_contacts::verify_problem(error),
+    })?;
+    let results = outcomes.into_iter().map(|outcome| match outcome {
+        Outcome::Sent => TestOutcome { status: "sent", detail: String::new() },
+        Outcome::Later { why, .. } => TestOutcome { status: "failed", detail: why },
+        Outcome::Refused { why } | Outcome::Gone { why } | Outcome::Unwanted { why } => TestOutcome { status: "refused", detail: why },
+    });
+    Ok(answer(StatusCode::OK, &TestResult { results: results.collect() }))
+}

@@ -1,0 +1,139 @@
+//! The configuration's `notify` section as channels: reads keys and passwords from their files.
+//!
+//! Invariant: whatever is wrong stops the start and names the key; a channel whose first key is empty is off. Deliberately absent: secrets in
+//! the configuration itself, and in what is said about a file that cannot be read.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{SecretBox, SecretString};
+
+use crate::cli::{Exit, Failure};
+use crate::config::{Config, LogKind, NotifyOptions, SmtpTls};
+use crate::notify::channels::Channels;
+use crate::notify::email::{Email, EmailOptions, Encryption};
+use crate::notify::http::Guard;
+use crate::notify::push::{Push, PushOptions, VapidKey};
+use crate::notify::sms::{Sms, SmsOptions};
+use crate::notify::template::Templates;
+use crate::notify::webhook::{KEY_BYTES_MIN, Webhook, WebhookOptions};
+use crate::notify::{self, Limits};
+
+fn wrong(key: &str, why: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Usage, format!("{key}: {why}"))
+}
+
+/// How the notifier behaves; `None` when it is off.
+#[must_use]
+pub fn options_of(config: &Config) -> Option<notify::Options> {
+    let notify = Some(&config.notify).filter(|notify| notify.enabled)?;
+    let limits = Limits { storm_per_minute: notify.storm_per_minute, pending_max: notify.pending_max, ..Limits::default() };
+    let lease = match config.log.kind {
+        LogKind::Embedded => None,
+        LogKind::Kafka => Some(Duration::from_millis(notify.lease_ms)),
+    };
+    Some(notify::Options { limits, lease, ..notify::Options::default() })
+}
+
+/// The channels that are set up.
+///
+/// # Errors
+/// A key's file cannot be read or does not hold what it has to.
+pub fn channels_of(notify: &NotifyOptions) -> Result<Channels, Failure> {
+    let folder = Some(notify.templates_dir.as_path()).filter(|folder| !folder.as_os_str().is_empty());
+    let templates = Templates::load(folder, &notify.public_url).map_err(|error| wrong("notify.templates_dir", error))?;
+    Ok(Channels { email: email(notify)?, push: push(notify)?, sms: sms(notify)?, webhook: webhook(notify)?, templates })
+}
+
+fn email(notify: &NotifyOptions) -> Result<Option<Email>, Failure> {
+    let smtp = &notify.smtp;
+    if smtp.host.is_empty() {
+        return Ok(None);
+    }
+    if notify.public_url.is_empty() {
+        return Err(wrong("notify.public_url", "e-mail needs it: addresses are verified by a link"));
+    }
+    let login =
+        if smtp.user.is_empty() { None } else { Some((smtp.user.clone(), secret("notify.smtp.password_file", &smtp.password_file)?)) };
+    let options = EmailOptions {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        encryption: match smtp.tls {
+            SmtpTls::Tls => Encryption::Tls,
+            SmtpTls::StartTls => Encryption::StartTls,
+            SmtpTls::None => Encryption::None,
+        },
+        login,
+        from: smtp.from.clone(),
+        ca_file: Some(smtp.ca_file.clone()).filter(|path| !path.as_os_str().is_empty()),
+        timeout: Duration::from_millis(smtp.timeout_ms),
+        connections_max: smtp.connections_max,
+    };
+    Email::new(&options).map(Some).map_err(|error| wrong("notify.smtp", error))
+}
+
+fn webhook(notify: &NotifyOptions) -> Result<Option<Webhook>, Failure> {
+    let webhook = &notify.webhook;
+    if webhook.key_file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let key = bytes("notify.webhook.key_file", &webhook.key_file)?;
+    if key.len() < KEY_BYTES_MIN {
+        return Err(wrong("notify.webhook.key_file", format!("{} bytes, at least {KEY_BYTES_MIN} are needed", key.len())));
+    }
+    let key = Arc::new(SecretBox::new(key.into_boxed_slice()));
+    let options =
+        WebhookOptions { key, guard: Guard::new(webhook.allow_private), timeout: Duration::from_millis(webhook.timeout_ms), ca_file: None };
+    Webhook::new(options).map(Some).map_err(|error| wrong("notify.webhook", error))
+}
+
+fn push(notify: &NotifyOptions) -> Result<Option<Push>, Failure> {
+    let push = &notify.push;
+    if push.key_file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    if !push.subject.starts_with("mailto:") && !push.subject.starts_with("https://") {
+        return Err(wrong("notify.push.subject", "it begins with mailto: or https://"));
+    }
+    let pem = bytes("notify.push.key_file", &push.key_file)?;
+    let pem = String::from_utf8(pem).map_err(|_| wrong("notify.push.key_file", "is no PEM"))?;
+    let options = PushOptions {
+        key: VapidKey::from_pem(&pem).map_err(|error| wrong("notify.push.key_file", error))?,
+        subject: push.subject.clone(),
+        guard: Guard::new(notify.webhook.allow_private),
+        timeout: Duration::from_millis(notify.webhook.timeout_ms),
+        ca_file: None,
+    };
+    Push::new(options).map(Some).map_err(|error| wrong("notify.push", error))
+}
+
+fn sms(notify: &NotifyOptions) -> Result<Option<Sms>, Failure> {
+    let sms = &notify.sms;
+    if sms.url.is_empty() {
+        return Ok(None);
+    }
+    for (key, value) in [("notify.sms.account", &sms.account), ("notify.sms.from", &sms.from)] {
+        if value.is_empty() {
+            return Err(wrong(key, "is empty"));
+        }
+    }
+    let options = SmsOptions {
+        url: sms.url.parse().map_err(|error| wrong("notify.sms.url", error))?,
+        account: sms.account.clone(),
+        token: secret("notify.sms.token_file", &sms.token_file)?,
+        from: sms.from.clone(),
+        timeout: Duration::from_millis(notify.webhook.timeout_ms),
+    };
+    Sms::new(options).map(Some).map_err(|error| wrong("notify.sms.url", error))
+}
+
+fn bytes(key: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| wrong(key, format!("{} cannot be read: {error}", path.display())))
+}
+
+/// A secret, without the line break that editors leave at the end.
+fn secret(key: &str, path: &Path) -> Result<SecretString, Failure> {
+    let text = String::from_utf8(bytes(key, path)?).map_err(|_| wrong(key, "is no text"))?;
+    Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+}

@@ -1,0 +1,477 @@
+//! The desk where deliveries lie until they are settled: what is to be sent now, what waits and why, what has to be saved.
+//!
+//! Invariant: nothing is handed out before the directory has it, so that a restart knows what may have been sent; a digest's members are
+//! saved before it goes out, so that it goes out again as the same one. What failed is tried again until it is dead, and what is settled
+//! stays settled. Deliberately absent: clocks, tasks, the network: time is an argument, attempts and their outcomes are values.
+
+mod lane;
+mod saving;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::delivery::{Dead, DeliveryId, Held, Outcome, Place};
+use super::preference::Verdict;
+use super::raised::Raised;
+use super::schedule::{Limits, Storms};
+use super::segment::{Item, SegmentKey, State};
+use super::{Channel, UserId};
+use lane::{Lane, LaneKey};
+pub use saving::Save;
+use saving::Segment;
+
+use crate::domain::{NotificationType, Priority};
+
+/// Old news are gathered for so long before they go out together.
+const GATHER_MS: i64 = 2_000;
+
+/// What people want, as it is now.
+pub trait Wishes {
+    /// What becomes of a notification of this type and priority for this person over this channel.
+    fn verdict(&self, user: &UserId, channel: Channel, kind: NotificationType, priority: Priority, now: i64) -> Verdict;
+}
+
+/// Which delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemRef {
+    segment: SegmentKey,
+    index: usize,
+}
+
+/// What is sent as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// A notification.
+    Single(ItemRef),
+    /// A digest.
+    Group(DeliveryId),
+}
+
+/// One attempt.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What is sent.
+    pub unit: Unit,
+    /// Under which id.
+    pub id: DeliveryId,
+    /// Where to.
+    pub place: Place,
+    /// What is in it, in order.
+    pub contents: Vec<Arc<Raised>>,
+    /// Whether it is a digest.
+    pub digest: bool,
+    /// Why it is one.
+    pub reasons: Vec<Held>,
+    /// When it began, in ms.
+    pub begun: i64,
+}
+
+/// A digest under way.
+#[derive(Debug)]
+struct Group {
+    members: Vec<ItemRef>,
+    since: i64,
+    failures: u32,
+}
+
+/// What happened to some deliveries, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Over which channel.
+    pub channel: Channel,
+    /// `sent`, `retried`, `held`, or why they are dead.
+    pub what: &'static str,
+    /// How many.
+    pub count: usize,
+    /// Of what was sent: how long it took since it was raised, in ms.
+    pub took_ms: i64,
+}
+
+/// The desk.
+pub struct Desk {
+    limits: Limits,
+    segments: BTreeMap<SegmentKey, Segment>,
+    known: HashSet<DeliveryId>,
+    groups: HashMap<DeliveryId, Group>,
+    held: BTreeMap<(i64, u64), ItemRef>,
+    unsaved: Vec<(Vec<(SegmentKey, u64)>, Unit)>,
+    lanes: BTreeMap<LaneKey, Lane>,
+    in_flight: BTreeMap<Channel, usize>,
+    storms: Storms,
+    pending: usize,
+    ticket: u64,
+    told: Vec<Told>,
+}
+
+impl Desk {
+    /// An empty desk.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            segments: BTreeMap::new(),
+            known: HashSet::new(),
+            groups: HashMap::new(),
+            held: BTreeMap::new(),
+            unsaved: Vec::new(),
+            lanes: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            storms: Storms::default(),
+            pending: 0,
+            ticket: 0,
+            told: Vec::new(),
+        }
+    }
+
+    /// Deliveries that are not settled.
+    #[must_use]
+    pub const fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Deliveries that wait for a digest.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether there is room for more.
+    #[must_use]
+    pub const fn has_room(&self) -> bool {
+        self.pending < self.limits.pending_max
+    }
+
+    /// Ways that are down, by channel.
+    pub fn down(&self) -> impl Iterator<Item = Channel> + '_ {
+        self.lanes.iter().filter(|(_, lane)| lane.is_down()).map(|(key, _)| key.channel)
+    }
+
+    /// What happened since it was last asked.
+    pub fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Attempts that may begin now.
+    pub fn take(&mut self, now: i64, wishes: &dyn Wishes) -> Vec<Job> {
+        self.release(now, wishes);
+        let mut jobs = Vec::new();
+        let keys: Vec<LaneKey> = self.lanes.iter().filter(|(_, lane)| !lane.is_idle()).map(|(key, _)| key.clone()).collect();
+        let begin = usize::try_from(self.ticket).unwrap_or(0) % keys.len().max(1);
+        let mut turn: Vec<&LaneKey> = keys[begin..].iter().chain(&keys[..begin]).collect();
+        // One from each way in turn, so that a long queue does not keep the others waiting.
+        while !turn.is_empty() {
+            turn.retain(|key| match self.next_of(key, now, wishes) {
+                Some(job) => {
+                    jobs.push(job);
+                    true
+                }
+                None => false,
+            });
+        }
+        jobs
+    }
+
+    fn next_of(&mut self, key: &LaneKey, now: i64, wishes: &dyn Wishes) -> Option<Job> {
+        loop {
+            if self.in_flight.get(&key.channel).copied().unwrap_or(0) >= self.limits.channel_in_flight {
+                return None;
+            }
+            let most = self.room_of(key);
+            let unit = self.lanes.get_mut(key)?.next(now, most)?;
+            if !self.may_go(unit, now, wishes) {
+                continue;
+            }
+            let Some(job) = self.job(unit, now) else { continue };
+            self.lanes.entry(key.clone()).or_default().begin();
+            *self.in_flight.entry(key.channel).or_default() += 1;
+            return Some(job);
+        }
+    }
+
+    const fn room_of(&self, key: &LaneKey) -> usize {
+        if key.place.is_some() { self.limits.place_in_flight } else { self.limits.channel_in_flight }
+    }
+
+    /// Whether it may go now; else it has been put where it belongs.
+    fn may_go(&mut self, unit: Unit, now: i64, wishes: &dyn Wishes) -> bool {
+        if self.is_over(unit, now) {
+            self.settle(unit, now, Dead::Expired, "");
+            return false;
+        }
+        let Some((place, kind, priority, at)) = self.subject(unit) else {
+            self.settle(unit, now, Dead::Lost, "");
+            return false;
+        };
+        match wishes.verdict(&place.user, place.channel, kind, priority, now) {
+            Verdict::Now => {}
+            Verdict::Hold { until, why } => {
+                self.wait_for(unit, until, why, &place, priority);
+                return false;
+            }
+            Verdict::Never(why) => {
+                self.settle(unit, now, Dead::Unwanted, why.as_str());
+                return false;
+            }
+        }
+        let Unit::Single(item) = unit else { return true };
+        let old = now.saturating_sub(at) >= ms(self.limits.news_for) && !self.item(item).is_some_and(|item| item.released);
+        if old {
+            self.hold(item, now + GATHER_MS, Held::Late);
+            return false;
+        }
+        match self.storms.count(&place, self.limits.storm_per_minute, now) {
+            Ok(()) => true,
+            Err(until) => {
+                self.hold(item, until, Held::Storm);
+                false
+            }
+        }
+    }
+
+    fn wait_for(&mut self, unit: Unit, until: i64, why: Held, place: &Place, priority: Priority) {
+        match unit {
+            Unit::Single(item) => self.hold(item, until, why),
+            Unit::Group(_) => {
+                let ticket = self.next_ticket();
+                self.lanes.entry(LaneKey::of(place)).or_default().later(until, rank(priority), ticket, unit);
+            }
+        }
+    }
+
+    fn hold(&mut self, at: ItemRef, until: i64, why: Held) {
+        let ticket = self.next_ticket();
+        if let Some(item) = self.change(at) {
+            item.state = State::Held { until, why };
+            let channel = item.place.channel;
+            self.told.push(Told { channel, what: "held", count: 1, took_ms: 0 });
+            self.held.insert((until, ticket), at);
+        }
+    }
+
+    /// Makes digests of what has waited long enough.
+    fn release(&mut self, now: i64, wishes: &dyn Wishes) {
+        let mut by_place: BTreeMap<Place, Vec<ItemRef>> = BTreeMap::new();
+        while let Some(entry) = self.held.first_entry().filter(|entry| entry.key().0 <= now) {
+            let at = entry.remove();
+            let Some((place, kind, priority, _)) = self.subject(Unit::Single(at)) else {
+                self.settle(Unit::Single(at), now, Dead::Lost, "");
+                continue;
+            };
+            match wishes.verdict(&place.user, place.channel, kind, priority, now) {
+                Verdict::Now => by_place.entry(place).or_default().push(at),
+                Verdict::Hold { until, why } => self.hold(at, until, why),
+                Verdict::Never(why) => self.settle(Unit::Single(at), now, Dead::Unwanted, why.as_str()),
+            }
+        }
+        for (place, members) in by_place {
+            for part in members.chunks(self.limits.digest_max.max(1)) {
+                self.group(&place, part, now);
+            }
+        }
+    }
+
+    fn group(&mut self, place: &Place, members: &[ItemRef], now: i64) {
+        let unit = if let [alone] = members {
+            if let Some(item) = self.change(*alone) {
+                (item.state, item.released, item.planned) = (State::Waiting, true, now);
+            }
+            Unit::Single(*alone)
+        } else {
+            let ids = members.iter().filter_map(|at| self.item(*at).map(Item::id)).collect();
+            let group = DeliveryId::of_digest(place, ids);
+            for at in members {
+                if let Some(item) = self.change(*at) {
+                    let why = if let State::Held { why, .. } = item.state { why } else { Held::Late };
+                    item.state = State::Grouped { group, since: now, why };
+                }
+            }
+            self.groups.insert(group, Group { members: members.to_vec(), since: now, failures: 0 });
+            Unit::Group(group)
+        };
+        self.after_saving(unit, members);
+    }
+
+    /// What became of an attempt.
+    pub fn done(&mut self, now: i64, job: &Job, outcome: &Outcome) {
+        let key = LaneKey::of(&job.place);
+        if let Some(count) = self.in_flight.get_mut(&key.channel) {
+            *count = count.saturating_sub(1);
+        }
+        let backoff = self.limits.backoff;
+        let ticket = self.next_ticket();
+        let failures = self.failures_after(job.unit, outcome);
+        let rank = job.contents.iter().map(|raised| rank(raised.priority)).min().unwrap_or(u8::MAX);
+        let lane = self.lanes.entry(key).or_default();
+        match outcome {
+            Outcome::Later { everyone: true, after, .. } => {
+                lane.down(now, job.begun, backoff, job.id, after.map_or(0, ms));
+                lane.ready(rank, ticket, job.unit);
+            }
+            Outcome::Later { everyone: false, after, .. } => {
+                lane.up();
+                let wait = backoff.wait_ms(failures, job.id).max(after.map_or(0, ms));
+                lane.later(now.saturating_add(wait), rank, ticket, job.unit);
+            }
+            Outcome::Sent | Outcome::Refused { .. } | Outcome::Gone { .. } | Outcome::Unwanted { .. } => lane.up(),
+        }
+        match outcome {
+            Outcome::Sent => self.sent(job, now),
+            Outcome::Later { .. } => {
+                if matches!(job.unit, Unit::Single(_)) {
+                    self.storms.uncount(&job.place);
+                }
+                self.told.push(Told { channel: job.place.channel, what: "retried", count: 1, took_ms: 0 });
+            }
+            Outcome::Refused { why } | Outcome::Gone { why } => self.settle(job.unit, now, Dead::Refused, why),
+            Outcome::Unwanted { why } => self.settle(job.unit, now, Dead::Unwanted, why),
+        }
+    }
+
+    /// Counts an attempt and notes what it met; how many have failed so far.
+    fn failures_after(&mut self, unit: Unit, outcome: &Outcome) -> u32 {
+        let note = match outcome {
+            Outcome::Sent => "",
+            Outcome::Later { why, .. } | Outcome::Refused { why } | Outcome::Gone { why } | Outcome::Unwanted { why } => why,
+        };
+        let mut attempts = 0;
+        for at in self.members(unit) {
+            // Not worth a record of its own: it is saved with the next change of the segment.
+            if let Some(item) = self.segments.get_mut(&at.segment).and_then(|segment| segment.items.get_mut(at.index)) {
+                item.attempts = item.attempts.saturating_add(1);
+                item.remark(note);
+                attempts = attempts.max(item.attempts);
+            }
+        }
+        match unit {
+            Unit::Single(_) => attempts,
+            Unit::Group(group) => self.groups.get_mut(&group).map_or(1, |group| {
+                group.failures = group.failures.saturating_add(1);
+                group.failures
+            }),
+        }
+    }
+
+    fn sent(&mut self, job: &Job, now: i64) {
+        let members = self.members(job.unit);
+        let took_ms = job.contents.iter().map(|raised| now.saturating_sub(raised.at)).max().unwrap_or(0).max(0);
+        self.told.push(Told { channel: job.place.channel, what: "sent", count: members.len(), took_ms });
+        self.close(job.unit, State::Sent { at: now }, None);
+    }
+
+    fn settle(&mut self, unit: Unit, now: i64, why: Dead, note: &str) {
+        let members = self.members(unit);
+        if let Some(channel) = members.first().and_then(|at| self.item(*at)).map(|item| item.place.channel) {
+            self.told.push(Told { channel, what: why.as_str(), count: members.len(), took_ms: 0 });
+        }
+        self.close(unit, State::Dead { at: now, why }, Some(note));
+    }
+
+    fn close(&mut self, unit: Unit, state: State, note: Option<&str>) {
+        for at in self.members(unit) {
+            let Some(item) = self.change(at) else { continue };
+            let was_open = !item.state.is_settled();
+            item.state = state;
+            item.content = None;
+            if let Some(note) = note.filter(|note| !note.is_empty()) {
+                item.remark(note);
+            }
+            self.pending -= usize::from(was_open);
+        }
+        if let Unit::Group(group) = unit {
+            self.groups.remove(&group);
+        }
+    }
+
+    /// Ends what could not be delivered in time though it was never its turn, and forgets what is of no use any more.
+    pub fn sweep(&mut self, now: i64) {
+        let dead_after = ms(self.limits.dead_after);
+        let (segments, groups) = (&self.segments, &self.groups);
+        let over = |unit: &Unit| since(segments, groups, *unit).is_none_or(|since| now.saturating_sub(since) >= dead_after);
+        let ended: Vec<Unit> = self.lanes.values_mut().flat_map(|lane| lane.take_out(over)).collect();
+        for unit in ended {
+            self.settle(unit, now, Dead::Expired, "");
+        }
+        self.lanes.retain(|_, lane| !lane.is_idle());
+        self.storms.forget(now);
+    }
+
+    /// When [`Desk::take`] may have something.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<i64> {
+        let free = |channel| self.in_flight.get(&channel).copied().unwrap_or(0) < self.limits.channel_in_flight;
+        let lanes = self.lanes.iter().filter(|(key, _)| free(key.channel)).filter_map(|(key, lane)| lane.wakes_at(self.room_of(key)));
+        lanes.chain(self.held.first_key_value().map(|((until, _), _)| *until)).min()
+    }
+
+    fn is_over(&self, unit: Unit, now: i64) -> bool {
+        since(&self.segments, &self.groups, unit).is_some_and(|since| now.saturating_sub(since) >= ms(self.limits.dead_after))
+    }
+
+    /// Where a unit goes, and the type, priority and time of what is most urgent in it.
+    fn subject(&self, unit: Unit) -> Option<(Place, NotificationType, Priority, i64)> {
+        let contents = self.members(unit).into_iter().filter_map(|at| self.item(at)?.content.as_ref().map(|raised| (at, raised.clone())));
+        let (at, raised) = contents.max_by_key(|(_, raised)| raised.priority)?;
+        Some((self.item(at)?.place.clone(), raised.kind, raised.priority, raised.at))
+    }
+
+    fn job(&mut self, unit: Unit, now: i64) -> Option<Job> {
+        let members = self.members(unit);
+        let first = self.item(*members.first()?)?;
+        let (place, own_id) = (first.place.clone(), first.id());
+        let contents = members.iter().filter_map(|at| self.item(*at)?.content.clone()).collect();
+        let (id, digest) = match unit {
+            Unit::Single(_) => (own_id, false),
+            Unit::Group(group) => (group, true),
+        };
+        let why = members.iter().filter_map(|at| if let State::Grouped { why, .. } = self.item(*at)?.state { Some(why) } else { None });
+        let reasons = why.collect::<BTreeSet<Held>>().into_iter().collect();
+        Some(Job { unit, id, place, contents, digest, reasons, begun: now })
+    }
+
+    fn members(&self, unit: Unit) -> Vec<ItemRef> {
+        match unit {
+            Unit::Single(item) => vec![item],
+            Unit::Group(group) => self.groups.get(&group).map_or_else(Vec::new, |group| group.members.clone()),
+        }
+    }
+
+    fn item(&self, at: ItemRef) -> Option<&Item> {
+        self.segments.get(&at.segment)?.items.get(at.index)
+    }
+
+    fn next_ticket(&mut self) -> u64 {
+        self.ticket += 1;
+        self.ticket
+    }
+
+    /// Puts a unit into its queue.
+    fn enqueue(&mut self, unit: Unit) {
+        let Some((place, _, priority, _)) = self.subject(unit) else { return };
+        let ticket = self.next_ticket();
+        self.lanes.entry(LaneKey::of(&place)).or_default().ready(rank(priority), ticket, unit);
+    }
+}
+
+/// Since when a unit has to be sent.
+fn since(segments: &BTreeMap<SegmentKey, Segment>, groups: &HashMap<DeliveryId, Group>, unit: Unit) -> Option<i64> {
+    match unit {
+        Unit::Single(at) => Some(segments.get(&at.segment)?.items.get(at.index)?.planned),
+        Unit::Group(group) => groups.get(&group).map(|group| group.since),
+    }
+}
+
+/// The most urgent first.
+const fn rank(priority: Priority) -> u8 {
+    match priority {
+        Priority::Urgent => 0,
+        Priority::High => 1,
+        Priority::Medium => 2,
+        Priority::Low => 3,
+    }
+}
+
+fn ms(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

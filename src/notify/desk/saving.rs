@@ -1,0 +1,237 @@
+//! What the desk has to save, what it gets back, and how deliveries come onto it.
+//!
+//! Invariant: segments of a partition are saved in the order of their numbers, since the newest one is the reader's position; a delivery
+//! that is known already is not taken twice. Deliberately absent: the directory.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Desk, Group, ItemRef, Unit};
+use crate::notify::delivery::{Dead, DeliveryId, Place};
+use crate::notify::raised::Raised;
+use crate::notify::segment::{ITEMS_FULL, Item, SegmentKey, State, Stored};
+
+/// A position that has moved by so many offsets is saved though nothing else has changed.
+const STEP_OFFSETS: u64 = 1_000;
+
+/// A segment on the desk.
+#[derive(Debug, Default)]
+pub(super) struct Segment {
+    pub(super) items: Vec<Item>,
+    from: u64,
+    next: u64,
+    next_saved: u64,
+    version: u64,
+    changes: u64,
+    saved: u64,
+}
+
+/// A segment that has to be saved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Save {
+    /// Which one.
+    pub key: SegmentKey,
+    /// The version that it replaces.
+    pub version: u64,
+    /// Up to which change it is this.
+    pub changes: u64,
+    /// Up to which offset it reaches.
+    pub next: u64,
+    /// Its content.
+    pub body: Vec<u8>,
+}
+
+impl Desk {
+    /// Takes a segment from the directory. Call [`Desk::open`] when all are there.
+    pub fn load(&mut self, key: SegmentKey, version: u64, stored: Stored) {
+        self.known.extend(stored.items.iter().map(Item::id));
+        self.pending += stored.items.iter().filter(|item| !item.state.is_settled()).count();
+        let Stored { from, next, items } = stored;
+        self.segments.insert(key, Segment { items, from, next, next_saved: next, version, changes: 0, saved: 0 });
+    }
+
+    /// The offsets of the notifications that have to be sent, by partition.
+    #[must_use]
+    pub fn wanted(&self) -> BTreeSet<(u32, u64)> {
+        let open = |(key, item): (u32, &Item)| (!item.state.is_settled()).then_some((key, item.offset));
+        self.segments.iter().flat_map(|(key, segment)| segment.items.iter().map(|item| (key.partition, item))).filter_map(open).collect()
+    }
+
+    /// Gives every delivery its notification, ends those that have none any more, and queues the others.
+    pub fn open(&mut self, now: i64, content: impl Fn(u32, u64) -> Option<Arc<Raised>>) {
+        let mut open = Vec::new();
+        for (key, segment) in &mut self.segments {
+            for (index, item) in segment.items.iter_mut().enumerate().filter(|(_, item)| !item.state.is_settled()) {
+                item.content = content(key.partition, item.offset).filter(|raised| raised.id == item.raised);
+                open.push((ItemRef { segment: *key, index }, item.state, item.content.is_some()));
+            }
+        }
+        for (at, state, is_there) in open {
+            match state {
+                State::Held { until, .. } if is_there => {
+                    let ticket = self.next_ticket();
+                    self.held.insert((until, ticket), at);
+                }
+                State::Waiting if is_there => self.enqueue(Unit::Single(at)),
+                // A digest whose members are not all there any more is still the digest that may have been sent.
+                State::Grouped { group, since, .. } => {
+                    let found = self.groups.entry(group);
+                    found.or_insert_with(|| Group { members: Vec::new(), since, failures: 0 }).members.push(at);
+                }
+                State::Held { .. } | State::Waiting | State::Sent { .. } | State::Dead { .. } => {
+                    self.settle(Unit::Single(at), now, Dead::Lost, "the log no longer has it");
+                }
+            }
+        }
+        let groups: Vec<DeliveryId> = self.groups.keys().copied().collect();
+        for group in groups {
+            if self.subject(Unit::Group(group)).is_some() {
+                self.enqueue(Unit::Group(group));
+            } else {
+                self.settle(Unit::Group(group), now, Dead::Lost, "the log no longer has it");
+            }
+        }
+    }
+
+    /// How far a partition was read.
+    #[must_use]
+    pub fn position(&self, partition: u32) -> Option<u64> {
+        let of = |number| SegmentKey { partition, number };
+        self.segments.range(of(0)..=of(u64::MAX)).map(|(_, segment)| segment.next).max()
+    }
+
+    /// Notes that a partition is read from here on.
+    pub fn begin_at(&mut self, partition: u32, offset: u64) {
+        let key = self.newest(partition).map_or(SegmentKey { partition, number: 0 }, |key| SegmentKey { number: key.number + 1, ..key });
+        self.segments.insert(key, Segment { from: offset, next: offset, changes: 1, ..Segment::default() });
+    }
+
+    /// Takes a notification, to be sent to these places, and moves the position behind it.
+    pub fn plan(&mut self, now: i64, partition: u32, offset: u64, raised: Option<&Arc<Raised>>, places: Vec<Place>) {
+        let mut key = self.newest(partition).unwrap_or(SegmentKey { partition, number: 0 });
+        for place in places {
+            let Some(raised) = raised else { break };
+            if !self.known.insert(DeliveryId::of(raised.id, &place)) {
+                continue;
+            }
+            if self.segments.get(&key).is_some_and(|segment| segment.items.len() >= ITEMS_FULL) {
+                key.number += 1;
+            }
+            let segment = self.segments.entry(key).or_insert_with(|| Segment { from: offset, next: offset, ..Segment::default() });
+            let at = ItemRef { segment: key, index: segment.items.len() };
+            segment.items.push(Item {
+                raised: raised.id,
+                offset,
+                place,
+                planned: now,
+                attempts: 0,
+                state: State::Waiting,
+                note: String::new(),
+                content: Some(raised.clone()),
+                released: false,
+            });
+            segment.changes += 1;
+            self.pending += 1;
+            self.after_saving(Unit::Single(at), &[at]);
+        }
+        let segment = self.segments.entry(key).or_insert_with(|| Segment { from: offset, ..Segment::default() });
+        segment.next = offset + 1;
+        if segment.next >= segment.next_saved + STEP_OFFSETS && segment.changes == segment.saved {
+            segment.changes += 1;
+        }
+    }
+
+    fn newest(&self, partition: u32) -> Option<SegmentKey> {
+        let of = |number| SegmentKey { partition, number };
+        self.segments.range(of(0)..=of(u64::MAX)).next_back().map(|(key, _)| *key)
+    }
+
+    /// An item that is about to change.
+    pub(super) fn change(&mut self, at: ItemRef) -> Option<&mut Item> {
+        let segment = self.segments.get_mut(&at.segment)?;
+        segment.changes += 1;
+        segment.items.get_mut(at.index)
+    }
+
+    /// Queues a unit once these items are saved as they are now.
+    pub(super) fn after_saving(&mut self, unit: Unit, items: &[ItemRef]) {
+        let keys: BTreeSet<SegmentKey> = items.iter().map(|at| at.segment).collect();
+        let needs = keys.into_iter().filter_map(|key| Some((key, self.segments.get(&key)?.changes))).collect();
+        self.unsaved.push((needs, unit));
+    }
+
+    /// What has to be saved, in this order.
+    #[must_use]
+    pub fn to_save(&self) -> Vec<Save> {
+        let changed = self.segments.iter().filter(|(_, segment)| segment.changes > segment.saved);
+        changed.filter_map(|(key, segment)| save_of(*key, segment)).collect()
+    }
+
+    /// Whether anything has to be saved.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.segments.values().any(|segment| segment.changes > segment.saved)
+    }
+
+    /// Whether something goes out as soon as it is saved.
+    #[must_use]
+    pub const fn is_waiting_to_save(&self) -> bool {
+        !self.unsaved.is_empty()
+    }
+
+    /// What has to be saved before the desk is left, positions included.
+    #[must_use]
+    pub fn to_save_at_the_end(&self) -> Vec<Save> {
+        let changed = self.segments.iter().filter(|(_, segment)| segment.changes > segment.saved || segment.next > segment.next_saved);
+        changed.filter_map(|(key, segment)| save_of(*key, segment)).collect()
+    }
+
+    /// A segment is in the directory; what waited for that may go.
+    pub fn saved(&mut self, save: &Save, version: u64) {
+        let Some(segment) = self.segments.get_mut(&save.key) else { return };
+        segment.saved = segment.saved.max(save.changes);
+        segment.version = version;
+        segment.next_saved = segment.next_saved.max(save.next);
+        let segments = &self.segments;
+        let is_saved = |(key, changes): &(SegmentKey, u64)| segments.get(key).is_none_or(|segment| segment.saved >= *changes);
+        let (ready, waiting) = std::mem::take(&mut self.unsaved).into_iter().partition(|(needs, _)| needs.iter().all(is_saved));
+        self.unsaved = waiting;
+        let ready: Vec<(Vec<(SegmentKey, u64)>, Unit)> = ready;
+        for (_, unit) in ready {
+            self.enqueue(unit);
+        }
+    }
+
+    /// A segment is in the directory in this version, though not as it is now.
+    pub fn adopt(&mut self, key: SegmentKey, version: u64) {
+        if let Some(segment) = self.segments.get_mut(&key) {
+            segment.version = version;
+        }
+    }
+
+    /// Segments of which all is settled, beyond those that are kept: the oldest, with their versions.
+    #[must_use]
+    pub fn outlived(&self) -> Vec<(SegmentKey, u64)> {
+        let is_done = |segment: &Segment| segment.saved == segment.changes && segment.items.iter().all(|item| item.state.is_settled());
+        let newest = |key: &SegmentKey| self.newest(key.partition) == Some(*key);
+        let mut done: Vec<_> = self.segments.iter().filter(|(key, segment)| is_done(segment) && !newest(key)).collect();
+        done.sort_by_key(|(key, _)| (key.number, key.partition));
+        let over = done.len().saturating_sub(self.limits.settled_kept);
+        done.into_iter().take(over).map(|(key, segment)| (*key, segment.version)).collect()
+    }
+
+    /// A segment is no longer in the directory.
+    pub fn forgotten(&mut self, key: SegmentKey) {
+        if let Some(segment) = self.segments.remove(&key) {
+            for item in segment.items {
+                self.known.remove(&item.id());
+            }
+        }
+    }
+}
+
+fn save_of(key: SegmentKey, segment: &Segment) -> Option<Save> {
+    let stored = Stored { from: segment.from, next: segment.next, items: segment.items.clone() };
+    let body = serde_json::to_vec(&stored).ok()?;
+    Some(Save { key, version: segment.version, changes: segment.changes, next: segment.next, body })
+}

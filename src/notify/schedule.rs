@@ -1,0 +1,172 @@
+//! When something is tried again, and how much is too much.
+//!
+//! Invariant: the same delivery waits the same time after the same attempt, whoever counts; different deliveries do not wait alike, so
+//! that what failed together does not come back together. Deliberately absent: clocks.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::delivery::{DeliveryId, Place};
+
+/// Waits that grow: `first` doubled each time, at most `most`, each a quarter more or less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first failure.
+    pub first: Duration,
+    /// At most.
+    pub most: Duration,
+}
+
+impl Backoff {
+    /// The wait after failure `failures` (from 1), in ms.
+    #[must_use]
+    pub fn wait_ms(&self, failures: u32, id: DeliveryId) -> i64 {
+        let first = u64::try_from(self.first.as_millis()).unwrap_or(u64::MAX);
+        let most = u64::try_from(self.most.as_millis()).unwrap_or(u64::MAX);
+        let doubled = first.saturating_mul(1_u64.checked_shl(failures.saturating_sub(1).min(40)).unwrap_or(u64::MAX)).min(most);
+        let jitter = mixed(id.seed() ^ u64::from(failures)) % (doubled / 2).max(1);
+        i64::try_from(doubled - doubled / 4 + jitter).unwrap_or(i64::MAX)
+    }
+}
+
+/// splitmix64: neighbours come out far apart.
+const fn mixed(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// How much, how often, how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Waits between attempts.
+    pub backoff: Backoff,
+    /// What could not be delivered within this is dead.
+    pub dead_after: Duration,
+    /// What was raised longer ago than this is no news any more and goes out in a digest.
+    pub news_for: Duration,
+    /// Messages to one place within a minute; the rest go out in one digest.
+    pub storm_per_minute: u32,
+    /// Attempts at the same time over one channel.
+    pub channel_in_flight: usize,
+    /// Attempts at the same time at one person's webhook or device.
+    pub place_in_flight: usize,
+    /// Deliveries under way; beyond them, notifications wait in the log.
+    pub pending_max: usize,
+    /// Notifications in one digest.
+    pub digest_max: usize,
+    /// Segments of which everything is settled that are kept to be shown.
+    pub settled_kept: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff { first: Duration::from_secs(2), most: Duration::from_secs(900) },
+            dead_after: Duration::from_secs(24 * 3_600),
+            news_for: Duration::from_secs(3_600),
+            storm_per_minute: 20,
+            channel_in_flight: 8,
+            place_in_flight: 2,
+            pending_max: 100_000,
+            digest_max: 500,
+            settled_kept: 400,
+        }
+    }
+}
+
+/// How long a storm is watched.
+const WINDOW_MS: i64 = 60_000;
+
+/// Messages per place and minute.
+#[derive(Debug, Default)]
+pub struct Storms {
+    windows: HashMap<Place, (i64, u32)>,
+}
+
+impl Storms {
+    /// Counts one more message to a place.
+    ///
+    /// # Errors
+    /// There were `most` in this minute; it ends then, in ms.
+    pub fn count(&mut self, place: &Place, most: u32, now: i64) -> Result<(), i64> {
+        let (begun, count) = match self.windows.get_mut(place) {
+            Some(window) => window,
+            None => self.windows.entry(place.clone()).or_insert((now, 0)),
+        };
+        if now - *begun >= WINDOW_MS {
+            (*begun, *count) = (now, 0);
+        }
+        if *count >= most {
+            return Err(*begun + WINDOW_MS);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// Takes one back: it was not delivered.
+    pub fn uncount(&mut self, place: &Place) {
+        if let Some((_, count)) = self.windows.get_mut(place) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Forgets minutes that are over.
+    pub fn forget(&mut self, now: i64) {
+        self.windows.retain(|_, (begun, _)| now - *begun < WINDOW_MS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::{Channel, RaisedId};
+
+    fn place(user: &str) -> Place {
+        Place { user: user.into(), channel: Channel::Email, target: "".into() }
+    }
+
+    fn id(seq: u64) -> DeliveryId {
+        DeliveryId::of(RaisedId { shard: 0, seq, index: 0 }, &place("a"))
+    }
+
+    #[test]
+    fn waits_double_up_to_their_most_within_a_quarter() {
+        let backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(900) };
+        for (failures, seconds) in [(1, 2), (2, 4), (3, 8), (9, 512), (10, 900), (11, 900), (500, 900), (u32::MAX, 900)] {
+            for seq in 0..50 {
+                let wait = backoff.wait_ms(failures, id(seq));
+                assert!((seconds * 750..=seconds * 1_250).contains(&wait), "{failures}: {wait}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_failed_together_does_not_come_back_together_and_waits_the_same_again() {
+        let backoff = Backoff { first: Duration::from_secs(100), most: Duration::from_secs(900) };
+        let waits: Vec<_> = (0..100).map(|seq| backoff.wait_ms(1, id(seq))).collect();
+        assert_eq!(waits, (0..100).map(|seq| backoff.wait_ms(1, id(seq))).collect::<Vec<_>>());
+        let mut different = waits.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert!(different.len() > 95, "{}", different.len());
+        let (least, most) = (different[0], different[different.len() - 1]);
+        assert!(most - least > 40_000, "the waits lie within {} ms", most - least);
+    }
+
+    #[test]
+    fn a_minute_has_its_share_and_the_next_one_a_new_one() {
+        let mut storms = Storms::default();
+        for at in [1_000, 1_001, 60_999] {
+            assert_eq!(storms.count(&place("a"), 3, at), Ok(()));
+        }
+        assert_eq!(storms.count(&place("a"), 3, 60_999), Err(61_000));
+        assert_eq!(storms.count(&place("b"), 3, 60_999), Ok(()), "another person has a share of their own");
+        storms.uncount(&place("a"));
+        assert_eq!(storms.count(&place("a"), 3, 60_999), Ok(()));
+        assert_eq!(storms.count(&place("a"), 3, 61_000), Ok(()));
+        storms.forget(200_000);
+        assert!(storms.windows.is_empty());
+    }
+}
