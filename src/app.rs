@@ -8,6 +8,7 @@ mod guarantees;
 mod log_side;
 mod moments;
 mod observer;
+mod replicas;
 mod shards;
 mod signals;
 mod utilization;
@@ -35,6 +36,7 @@ use crate::telemetry::{self, Recorder};
 use log_side::LogSide;
 use moments::Moments;
 use observer::{Metered, show_status};
+use replicas::Followers;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
@@ -56,6 +58,7 @@ pub struct Daemon {
     log: LogSide,
     shards: Arc<Shards>,
     keeper: Keeper,
+    followers: Followers,
     membership: Option<Membership>,
     servers: Vec<JoinHandle<()>>,
     limits: watch::Sender<Arc<Limits>>,
@@ -78,10 +81,11 @@ impl Daemon {
         let plan = plan(&log, config);
         show_shards(plan.count);
         let (shards, keeper) = Shards::new(plan)?;
+        let (followers, control) = Followers::start(&log, config, &shards)?;
         let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
-        let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up());
+        let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up()).controlled(control);
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let mut servers = vec![runtime.spawn(serve(http.0, face.clone().router(http_at), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
@@ -94,11 +98,12 @@ impl Daemon {
             Ok(membership) => membership,
             Err(failure) => {
                 let _ = keeper.end();
+                followers.stop();
                 log.close();
                 return Err(failure);
             }
         };
-        Ok(Self { runtime, log, shards, keeper, membership, servers, limits, stop, http: http_at, metrics: metrics_at })
+        Ok(Self { runtime, log, shards, keeper, followers, membership, servers, limits, stop, http: http_at, metrics: metrics_at })
     }
 
     /// What the first shard says of itself.
@@ -130,6 +135,7 @@ impl Daemon {
         if let Some(membership) = self.membership {
             membership.leave();
         }
+        self.followers.stop();
         self.log.close();
         self.runtime.shutdown_timeout(RUNTIME_END);
         if ended_well {

@@ -9,6 +9,7 @@ pub mod app;
 pub mod book;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod domain;
 pub mod embedded;
 pub mod engine;

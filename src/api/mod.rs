@@ -4,8 +4,8 @@
 //! 200 is durable. Deliberately absent: identities, sessions, TLS. Until they exist it listens on
 //! loopback only and answers only requests that name loopback as their host.
 
-mod accounts;
 mod body;
+pub mod caller;
 mod guard;
 mod health;
 mod intents;
@@ -16,6 +16,7 @@ mod query;
 mod records;
 mod serve;
 mod topics;
+pub mod v1;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +66,32 @@ pub struct Face {
     stop: watch::Receiver<bool>,
     bodies: Gauge,
     streams: Gauge,
+    control: Option<Control>,
+}
+
+/// What the control plane's handlers ask.
+#[derive(Clone)]
+pub struct Control {
+    /// The books, what writes operators' records, what was decided.
+    pub books: Arc<v1::books::Books>,
+    /// The system.
+    pub system: Arc<v1::system::System>,
+}
+
+impl Control {
+    /// The paths below `/api/v1`.
+    #[must_use]
+    pub fn routes(&self) -> utoipa_axum::router::OpenApiRouter {
+        let books = utoipa_axum::router::OpenApiRouter::new()
+            .merge(v1::risk_checks::routes())
+            .merge(v1::portfolio_risk::routes())
+            .merge(v1::risk_rules::routes())
+            .merge(v1::accounts::routes())
+            .merge(v1::account_writes::routes())
+            .merge(v1::instruments::routes())
+            .merge(v1::decisions::routes());
+        books.with_state(self.books.clone()).merge(v1::system::routes().with_state(self.system.clone()))
+    }
 }
 
 impl Face {
@@ -89,6 +116,7 @@ impl Face {
             stop,
             bodies: Gauge::default(),
             streams: Gauge::default(),
+            control: None,
         }
     }
 
@@ -104,6 +132,12 @@ impl Face {
         Self { given_up: given_up.into(), ..self }
     }
 
+    /// The same, with the control plane.
+    #[must_use]
+    pub fn controlled(self, control: Control) -> Self {
+        Self { control: Some(control), ..self }
+    }
+
     fn limits(&self) -> Arc<Limits> {
         self.limits.borrow().clone()
     }
@@ -111,14 +145,16 @@ impl Face {
     /// The daemon's paths, for the listener at `listener`.
     pub fn router(self, listener: SocketAddr) -> Router {
         let hosts = guard::Hosts { listener, limits: self.limits.clone() };
+        let control = self.control.as_ref().map(|control| control.routes().split_for_parts().0);
+        let control = control.unwrap_or_default().layer(axum::Extension(caller::Caller::open(std::net::IpAddr::from([127, 0, 0, 1]))));
         let routes = Router::new()
             .route("/api/v1/records", post(records::post))
             .route("/api/v1/intents", post(intents::post))
             .route("/api/v1/topics/{topic}/records", get(topics::get))
-            .route("/api/v1/accounts/{account}", get(accounts::get))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
-            .with_state(self);
+            .with_state(self)
+            .nest("/api/v1", control);
         guarded(routes, hosts)
     }
 

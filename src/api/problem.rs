@@ -64,6 +64,24 @@ pub enum ApiCode {
     AppendTimeout,
     /// A defect of ours.
     Internal,
+    /// The body is no JSON object.
+    MalformedBody,
+    /// A field of the body that may not be so.
+    InvalidField,
+    /// Whoever asks may not do this.
+    Forbidden,
+    /// No such object, or none that one may know of.
+    UnknownObject,
+    /// An update must say which version it saw.
+    PreconditionRequired,
+    /// Another version holds by now.
+    PreconditionFailed,
+    /// A concurrent change was faster.
+    Conflict,
+    /// The books refused an operator's record.
+    RecordRefused,
+    /// An operator's record is in the log, and not applied by every shard yet.
+    NotApplied,
 }
 
 impl ApiCode {
@@ -99,6 +117,15 @@ impl ApiCode {
             Self::TooBusy => ("TOO_BUSY", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way"),
             Self::AppendTimeout => ("APPEND_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "The log did not commit in time"),
             Self::Internal => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR, "A defect of the daemon"),
+            Self::MalformedBody => ("MALFORMED_BODY", StatusCode::BAD_REQUEST, "The body is no JSON object"),
+            Self::InvalidField => ("INVALID_FIELD", StatusCode::UNPROCESSABLE_ENTITY, "A field is not valid"),
+            Self::Forbidden => ("FORBIDDEN", StatusCode::FORBIDDEN, "You may not do this"),
+            Self::UnknownObject => ("UNKNOWN_OBJECT", StatusCode::NOT_FOUND, "No such object"),
+            Self::PreconditionRequired => ("PRECONDITION_REQUIRED", StatusCode::PRECONDITION_REQUIRED, "Say which version you saw"),
+            Self::PreconditionFailed => ("PRECONDITION_FAILED", StatusCode::PRECONDITION_FAILED, "The object has changed"),
+            Self::Conflict => ("CONFLICT", StatusCode::CONFLICT, "Somebody else was faster"),
+            Self::RecordRefused => ("RECORD_REFUSED", StatusCode::UNPROCESSABLE_ENTITY, "The books refused the record"),
+            Self::NotApplied => ("NOT_APPLIED", StatusCode::GATEWAY_TIMEOUT, "The record is in the log and not applied yet"),
         }
     }
 

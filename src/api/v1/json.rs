@@ -1,0 +1,110 @@
+//! JSON bodies, read strictly.
+//!
+//! Invariant: a body is an object of its type and nothing more; what is wrong is told with the field's path. serde would take arrays
+//! for objects; here they are refused. Deliberately absent: bodies of any size; what is asked for here is small.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::api::limits::{Gauge, Limits};
+use crate::api::problem::{ApiCode, Problem};
+use crate::api::{body, guard};
+
+/// The longest body.
+pub const BYTES_MAX: usize = 256 << 10;
+
+/// A body that was read: what it says, and its bytes.
+pub struct Json<T> {
+    /// What it says.
+    pub value: T,
+    /// Its bytes, as they came.
+    pub bytes: Vec<u8>,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = bytes(&parts.headers, body).await?;
+        let value = parse(&bytes)?;
+        Ok(Self { value, bytes })
+    }
+}
+
+/// The bytes of a small body that says it is JSON.
+pub async fn bytes(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+    guard::require_content_type(headers, &["application/json"])?;
+    let limits = Limits { body_bytes_max: BYTES_MAX, ..Limits::default() };
+    Ok(body::read(headers, body, &limits, &Gauge::default()).await?.bytes)
+}
+
+/// Reads an object.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let value: Map<String, Value> = serde_json::from_slice(bytes)
+        .map_err(|error| Problem::new(ApiCode::MalformedBody, format!("the body is no JSON object: {error}")))?;
+    serde_path_to_error::deserialize(Value::Object(value)).map_err(|error| {
+        let path = error.path().to_string();
+        Problem::new(ApiCode::InvalidField, error.into_inner().to_string()).field(if path == "." { "" } else { &path })
+    })
+}
+
+/// For fields that are objects themselves: `#[serde(deserialize_with = "object")]`.
+///
+/// # Errors
+/// It is no object of its type.
+pub fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    let map = Map::<String, Value>::deserialize(deserializer)?;
+    T::deserialize(Value::Object(map)).map_err(D::Error::custom)
+}
+
+/// An answer in JSON.
+pub fn answer(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(json) => (status, [(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(_) => Problem::new(ApiCode::Internal, "the answer could not be written").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        name: String,
+        #[serde(deserialize_with = "object")]
+        inner: Inner,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        number: u32,
+    }
+
+    #[test]
+    fn takes_objects_and_refuses_arrays_unknown_fields_and_wrong_types_with_their_path() {
+        assert_eq!(parse::<Outer>(br#"{"name":"a","inner":{"number":1}}"#).unwrap(), Outer { name: "a".into(), inner: Inner { number: 1 } });
+        for (body, code, field) in [
+            (&br#"["a",[1]]"#[..], ApiCode::MalformedBody, None),
+            (br#"{"name":"a","inner":[1]}"#, ApiCode::InvalidField, Some("inner")),
+            (br#"{"name":1,"inner":{"number":1}}"#, ApiCode::InvalidField, Some("name")),
+            (br#"{"name":"a","inner":{"number":1,"x":2}}"#, ApiCode::InvalidField, Some("inner")),
+            (br#"{"name":"a","inner":{"number":1},"x":1}"#, ApiCode::InvalidField, Some("x")),
+            (b"{", ApiCode::MalformedBody, None),
+            (b"\"\xff\"", ApiCode::MalformedBody, None),
+            (b"", ApiCode::MalformedBody, None),
+        ] {
+            let problem = parse::<Outer>(body).unwrap_err();
+            let said = problem.body();
+            assert_eq!((problem.code(), said.get("field").and_then(Value::as_str)), (code, field), "{said}");
+        }
+    }
+}

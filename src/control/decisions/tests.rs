@@ -1,0 +1,1 @@
+//! The index of decisions on ledgers that were really written.
