@@ -85,7 +85,7 @@ impl Daemon {
         let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
-        let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up()).controlled(control);
+        let face = face.routed(log.verdicts()).forced(log.given_up()).controlled(control);
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let mut servers = vec![runtime.spawn(serve(http.0, face.clone().router(http_at), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {

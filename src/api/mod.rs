@@ -26,7 +26,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
-use crate::engine::{Handle, Partitioner};
+use crate::engine::Handle;
 use crate::log::{Topics, Verdicts};
 use crate::wire::TopicNames;
 
@@ -57,8 +57,6 @@ pub trait Gates: Send + Sync {
 pub struct Face {
     topics: Arc<dyn Topics>,
     gates: Arc<dyn Gates>,
-    partitioner: Partitioner,
-    shards: u32,
     verdicts: Option<Arc<dyn Verdicts>>,
     given_up: Arc<[String]>,
     names: Arc<TopicNames>,
@@ -107,8 +105,6 @@ impl Face {
         Self {
             topics,
             gates,
-            partitioner: Partitioner::default(),
-            shards: 1,
             verdicts: None,
             given_up: Arc::new([]),
             names: Arc::new(names),
@@ -122,8 +118,8 @@ impl Face {
 
     /// The face of a log of several shards, some of which other instances own.
     #[must_use]
-    pub fn routed(self, partitioner: Partitioner, shards: u32, verdicts: Option<Arc<dyn Verdicts>>) -> Self {
-        Self { partitioner, shards, verdicts, ..self }
+    pub fn routed(self, verdicts: Option<Arc<dyn Verdicts>>) -> Self {
+        Self { verdicts, ..self }
     }
 
     /// The same, running without these guarantees: `/readyz` says so.
