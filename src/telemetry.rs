@@ -103,7 +103,6 @@ metrics! {
     SNAPSHOTS_BROKEN = "ordergate_snapshots_broken_total", Counter, Count, "Snapshot folders that were moved aside.";
     KAFKA_CLIENTS_LOST = "ordergate_kafka_clients_lost_total", Counter, Count, "Kafka clients that had forgotten their brokers or fallen silent, and were replaced.";
     KAFKA_ERRORS = "ordergate_kafka_errors_total", Counter, Count, "Errors that Kafka clients told; labels: code.";
-    REPLICA_SEQUENCE = "ordergate_replica_sequence", Gauge, Count, "The number of records that the replica behind the API has applied; labels: shard.";
     REPLICA_BROKEN = "ordergate_replica_broken", Gauge, Count, "1 when the replica derived something else than what was recorded, or cannot read its ledger; labels: shard.";
     HTTP_REQUESTS = "ordergate_http_requests_total", Counter, Count, "Requests answered; labels: method, path, status.";
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";

@@ -71,7 +71,8 @@ fn what_would_be_decided_is_what_is_decided_and_asking_leaves_no_trace() {
             }
             let intent = *intent;
             desk.apply(topic, ts, Some(key.as_bytes()), event);
-            let decisions = desk.effects.outputs.iter().filter_map(|output| if let Output::Decision(it) = output { Some(it) } else { None });
+            let decisions =
+                desk.effects.outputs.iter().filter_map(|output| if let Output::Decision(it) = output { Some(it) } else { None });
             let decision = decisions.last().expect("an intent is answered");
             let reasons_said = desk.effects.reasons_of(decision);
             let Some(opinion) = opinion else {
@@ -154,7 +155,10 @@ fn opened() -> Desk {
         (InputTopic::Control, r#"{"event":"instrument_defined","symbol":"MSFT","sector":"TECH"}"#),
         (InputTopic::Control, r#"{"event":"account_opened","account":"ACC1","owner":"u1","cash":"100000"}"#),
         (InputTopic::Prices, r#"{"event":"trade","symbol":"AAPL","price":"100"}"#),
-        (InputTopic::Executions, r#"{"event":"fill","exec_id":"E-1","client_order_id":"X","account":"ACC1","symbol":"AAPL","side":"buy","qty":"200","price":"100"}"#),
+        (
+            InputTopic::Executions,
+            r#"{"event":"fill","exec_id":"E-1","client_order_id":"X","account":"ACC1","symbol":"AAPL","side":"buy","qty":"200","price":"100"}"#,
+        ),
     ] {
         desk.tell(topic, T0, payload);
     }
@@ -188,7 +192,9 @@ fn a_rule_is_tried_before_it_is_written_alone_or_with_the_others_or_in_place_of_
     assert_eq!(verdict(Asking::OnlyWith(&tighter)), Verdict::Block);
     assert_eq!(verdict(Asking::Only(changed.id)), Verdict::Allow);
     assert!(gate.rule_list(Asking::Only(tighter.id)).is_none(), "it was only tried");
-    let nobodys = rule(r#"{"id":"n","type":"max_leverage","threshold":"0.001","unit":"ratio","action":"block","scope":{"account":"ACC9","symbols":["NONE"]}}"#);
+    let nobodys = rule(
+        r#"{"id":"n","type":"max_leverage","threshold":"0.001","unit":"ratio","action":"block","scope":{"account":"ACC9","symbols":["NONE"]}}"#,
+    );
     assert_eq!(verdict(Asking::With(&nobodys)), Verdict::Allow, "names that nobody mentioned match nothing");
 }
 
@@ -228,11 +234,14 @@ fn every_rule_is_measured_of_the_book_as_it_stands() {
 #[test]
 fn what_cannot_be_measured_has_a_reason_and_no_figure() {
     let mut desk = opened();
-    let fill = r#"{"event":"fill","exec_id":"E-2","client_order_id":"Y","account":"ACC1","symbol":"MSFT","side":"sell","qty":"10","price":"50"}"#;
+    let fill =
+        r#"{"event":"fill","exec_id":"E-2","client_order_id":"Y","account":"ACC1","symbol":"MSFT","side":"sell","qty":"10","price":"50"}"#;
     desk.tell(InputTopic::Executions, T0 + 1, fill);
     let unknown = |why| (Figure::Unknown, Figure::Unknown, Figure::Unknown, Some(why));
     let gate = &desk.gate;
-    let of = |kind: &str, unit: &str, more: &str| used(gate, &format!(r#"{{"id":"r","type":"{kind}","threshold":"1","unit":"{unit}","action":"alert"{more}}}"#));
+    let of = |kind: &str, unit: &str, more: &str| {
+        used(gate, &format!(r#"{{"id":"r","type":"{kind}","threshold":"1","unit":"{unit}","action":"alert"{more}}}"#))
+    };
     assert_eq!(of("max_leverage", "ratio", ""), unknown(Unmeasured::PriceUnavailable));
     assert_eq!(of("max_daily_loss", "dollars", ""), unknown(Unmeasured::PriceUnavailable));
     assert_eq!(of("max_daily_loss", "dollars", r#","active":false"#), unknown(Unmeasured::Inactive));
@@ -255,7 +264,11 @@ fn nothing_limits_a_book_without_rules_and_a_halted_one_only_shrinks() {
         gate.headroom(account(), (aapl, side), None, &gate.rule_list(Asking::All).unwrap(), T0).unwrap()
     };
     assert_eq!((room(&desk, Side::Buy).qty, room(&desk, Side::Buy).binds), (None, None));
-    desk.tell(InputTopic::Control, T0, r#"{"event":"trading_state_set","scope":{"account":"ACC1"},"state":"halted","actor":"a","reason":"r"}"#);
+    desk.tell(
+        InputTopic::Control,
+        T0,
+        r#"{"event":"trading_state_set","scope":{"account":"ACC1"},"state":"halted","actor":"a","reason":"r"}"#,
+    );
     let (buy, sell) = (room(&desk, Side::Buy), room(&desk, Side::Sell));
     assert_eq!((buy.qty, buy.binds.map(|reason| reason.code)), (Some(Qty::ZERO), Some(ReasonCode::Halted)));
     assert_eq!((sell.qty, sell.binds.map(|reason| reason.code)), (Some(Qty::whole(200)), Some(ReasonCode::Halted)));

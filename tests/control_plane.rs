@@ -45,6 +45,18 @@ fn post(gate: &Daemon, path: &str, body: &Value) -> Answer {
     ask(gate, "POST", path, &[], Some(body))
 }
 
+/// Appends records and waits until the replica has applied them.
+fn apply(gate: &Daemon, lines: &str) {
+    let (status, answer) = gate.records(lines);
+    assert_eq!(status, 200, "{answer}");
+    for (topic, partitions) in answer["positions"].as_object().unwrap() {
+        for (partition, range) in partitions.as_object().unwrap() {
+            let position = format!("{topic}:{partition}:{}", range[1]);
+            assert_eq!(ask(gate, "GET", "/instruments", &[("x-ordergate-position", &position)], None).status, 200);
+        }
+    }
+}
+
 fn rule(id: &str, kind: &str, threshold: &str, unit: &str, action: &str) -> Value {
     json!({"id": id, "type": kind, "threshold": threshold, "unit": unit, "action": action})
 }
@@ -53,7 +65,7 @@ fn rule(id: &str, kind: &str, threshold: &str, unit: &str, action: &str) -> Valu
 fn a_rule_binds_the_very_next_intent_and_the_answer_says_where_its_record_stands() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     for round in 0..20 {
         let id = format!("r-{round}");
         let (_, decision) = gate.intent(&order(&format!("A-{round}")));
@@ -76,13 +88,16 @@ fn a_rule_binds_the_very_next_intent_and_the_answer_says_where_its_record_stands
 fn rules_are_listed_changed_by_who_saw_them_and_refused_with_the_gates_code() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     assert_eq!(post(&gate, "/risk-rules", &rule("r-1", "max_leverage", "2", "ratio", "block")).status, 201);
     let mut of_account = rule("r-2", "max_position_size", "50", "percent", "reduce_size");
     of_account["scope"] = json!({"account": "ACC1", "symbols": ["AAPL"]});
     assert_eq!(post(&gate, "/risk-rules", &of_account).status, 201);
     let again = post(&gate, "/risk-rules", &rule("r-1", "max_leverage", "3", "ratio", "block"));
-    assert_eq!((again.status, &again.body["code"], &again.body["reason"], &again.body["field"]), (422, &json!("RECORD_REFUSED"), &json!("RULE_EXISTS"), &json!("rule.id")));
+    assert_eq!(
+        (again.status, &again.body["code"], &again.body["reason"], &again.body["field"]),
+        (422, &json!("RECORD_REFUSED"), &json!("RULE_EXISTS"), &json!("rule.id"))
+    );
     let unit = post(&gate, "/risk-rules", &rule("r-3", "max_leverage", "3", "count", "block"));
     assert_eq!((unit.status, &unit.body["reason"], &unit.body["field"]), (422, &json!("INVALID_RULE"), &json!("unit")), "{}", unit.body);
     let records = gate.topic("gate.control").len();
@@ -96,7 +111,9 @@ fn rules_are_listed_changed_by_who_saw_them_and_refused_with_the_gates_code() {
         assert_eq!((refused.status, &refused.body["field"]), (422, &json!(field)), "{}", refused.body);
     }
     assert_eq!(gate.topic("gate.control").len(), records, "what is no rule never enters the log");
-    let ids = |path: &str| get(&gate, path)["items"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let ids = |path: &str| {
+        get(&gate, path)["items"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(ids("/risk-rules"), ["r-1", "r-2"]);
     assert_eq!(ids("/risk-rules?type=max_leverage"), ["r-1"]);
     assert_eq!(ids("/risk-rules?account=ACC1"), ["r-1", "r-2"]);
@@ -125,7 +142,7 @@ fn rules_are_listed_changed_by_who_saw_them_and_refused_with_the_gates_code() {
 fn a_request_waits_for_the_position_that_it_brings_and_no_longer_than_it_may() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     let made = post(&gate, "/risk-rules", &rule("r-1", "max_leverage", "2", "ratio", "block"));
     let position = made.position.unwrap();
     assert_eq!(ask(&gate, "GET", "/risk-rules/r-1", &[("x-ordergate-position", &position)], None).status, 200);
@@ -140,7 +157,7 @@ fn a_request_waits_for_the_position_that_it_brings_and_no_longer_than_it_may() {
 fn a_dry_run_says_what_the_gate_then_decides_and_changes_nothing() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     let mut sized = rule("r-1", "max_position_size", "5", "percent", "reduce_size");
     sized["scope"] = json!({"account": "ACC1"});
     assert_eq!(post(&gate, "/risk-rules", &sized).status, 201);
@@ -150,7 +167,11 @@ fn a_dry_run_says_what_the_gate_then_decides_and_changes_nothing() {
     let intent = json!({"symbol": "AAPL", "side": "buy", "order_type": "limit", "qty": "80", "limit_price": "100"});
     let tried = post(&gate, "/risk-rules/test", &json!({"account": "ACC1", "intent": intent}));
     assert_eq!(tried.status, 200, "{}", tried.body);
-    let tighter = post(&gate, "/risk-rules/test", &json!({"account": "ACC1", "intent": intent, "rule": rule("r-9", "max_position_size", "10", "shares", "block")}));
+    let tighter = post(
+        &gate,
+        "/risk-rules/test",
+        &json!({"account": "ACC1", "intent": intent, "rule": rule("r-9", "max_position_size", "10", "shares", "block")}),
+    );
     assert_eq!(tighter.body["decision"]["verdict"], "block", "{}", tighter.body);
     let only = post(&gate, "/risk-rules/test", &json!({"account": "ACC1", "intent": intent, "rule_id": "r-1"}));
     assert_eq!(only.body["decision"]["verdict"], "allow_reduced");
@@ -180,7 +201,7 @@ fn a_dry_run_says_what_the_gate_then_decides_and_changes_nothing() {
 fn a_position_is_sized_by_its_stop_and_by_what_the_rules_leave() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     let size = |more: Value| {
         let mut body = json!({"account": "ACC1", "symbol": "AAPL", "entry": "50"});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -188,7 +209,11 @@ fn a_position_is_sized_by_its_stop_and_by_what_the_rules_leave() {
     };
     // V05: 1 % of 100000 over 2 a share.
     let sized = size(json!({"stop": "48", "risk_percent": "1"})).body;
-    assert_eq!((&sized["qty"], &sized["risk"], &sized["value"], &sized["side"]), (&json!("500"), &json!("1000"), &json!("25000"), &json!("buy")), "{sized}");
+    assert_eq!(
+        (&sized["qty"], &sized["risk"], &sized["value"], &sized["side"]),
+        (&json!("500"), &json!("1000"), &json!("25000"), &json!("buy")),
+        "{sized}"
+    );
     assert_eq!((&sized["max_allowed_qty"], &sized["binds"]), (&Value::Null, &Value::Null), "no rule, no limit");
     let short = size(json!({"stop": "52", "risk_percent": "1"})).body;
     assert_eq!((&short["qty"], &short["side"]), (&json!("500"), &json!("sell")));
@@ -210,35 +235,51 @@ fn a_position_is_sized_by_its_stop_and_by_what_the_rules_leave() {
 fn the_kill_switch_is_one_request_and_the_fills_prove_it_done() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     gate.intent(&order("I-1").replace(r#""qty":"1""#, r#""qty":"60""#));
     gate.intent(&order("I-2").replace(r#""qty":"1""#, r#""qty":"10""#));
     let fill = |exec: &str, order: &str, side: &str, qty: &str| {
-        line("orders.executions", "ACC1", &format!(r#"{{"event":"fill","exec_id":"{exec}","client_order_id":"{order}","account":"ACC1","symbol":"AAPL","side":"{side}","qty":"{qty}","price":"100"}}"#))
+        line(
+            "orders.executions",
+            "ACC1",
+            &format!(
+                r#"{{"event":"fill","exec_id":"{exec}","client_order_id":"{order}","account":"ACC1","symbol":"AAPL","side":"{side}","qty":"{qty}","price":"100"}}"#
+            ),
+        )
     };
-    gate.records(&fill("E-1", "I-1", "buy", "60"));
+    apply(&gate, &fill("E-1", "I-1", "buy", "60"));
     assert_eq!(get(&gate, "/accounts/ACC1/kill")["done"], false);
     let killed = post(&gate, "/accounts/ACC1/kill", &json!({"reason": "drill"}));
     assert_eq!(killed.status, 202, "{}", killed.body);
     let offset: usize = killed.position.unwrap().rsplit(':').next().unwrap().parse().unwrap();
     let record = &gate.topic("gate.control")[offset]["payload"];
-    assert_eq!((&record["state"], &record["cancel_orders"], &record["flatten"], &record["reason"]), (&json!("halted"), &json!(true), &json!(true), &json!("drill")));
+    assert_eq!(
+        (&record["state"], &record["cancel_orders"], &record["flatten"], &record["reason"]),
+        (&json!("halted"), &json!(true), &json!(true), &json!("drill"))
+    );
     let open = &killed.body;
     assert_eq!((&open["state"], &open["done"], &open["flattening"]), (&json!("halted"), &json!(false), &json!(true)), "{open}");
     assert_eq!((&open["positions"][0]["qty"], &open["working"][0]["client_order_id"]), (&json!("60"), &json!("I-2")));
     let command = open["commands"][0].clone();
     assert_eq!((&command["side"], &command["rest"]), (&json!("sell"), &json!("60")));
     let commands = gate.topic_with("gate.commands", 2);
-    assert_eq!((&commands[0]["payload"]["event"], &commands[1]["payload"]["command_id"]), (&json!("cancel_orders"), &command["command_id"]));
+    assert_eq!(
+        (&commands[0]["payload"]["event"], &commands[1]["payload"]["command_id"]),
+        (&json!("cancel_orders"), &command["command_id"])
+    );
     let (_, refused) = gate.intent(&order("I-3"));
     assert_eq!(refused["reasons"][0]["code"], "HALTED");
     let id = command["command_id"].as_str().unwrap();
-    gate.records(&fill("E-2", id, "sell", "25"));
+    apply(&gate, &fill("E-2", id, "sell", "25"));
     let half = get(&gate, "/accounts/ACC1/kill");
-    assert_eq!((&half["done"], &half["positions"][0]["qty"], &half["commands"][0]["rest"]), (&json!(false), &json!("35"), &json!("35")), "{half}");
-    gate.records(&fill("E-3", id, "sell", "35"));
+    assert_eq!(
+        (&half["done"], &half["positions"][0]["qty"], &half["commands"][0]["rest"]),
+        (&json!(false), &json!("35"), &json!("35")),
+        "{half}"
+    );
+    apply(&gate, &fill("E-3", id, "sell", "35"));
     assert_eq!(get(&gate, "/accounts/ACC1/kill")["done"], false, "an order still works");
-    gate.records(&line("orders.executions", "ACC1", r#"{"event":"canceled","client_order_id":"I-2","account":"ACC1"}"#));
+    apply(&gate, &line("orders.executions", "ACC1", r#"{"event":"canceled","client_order_id":"I-2","account":"ACC1"}"#));
     let done = get(&gate, "/accounts/ACC1/kill");
     assert_eq!((&done["done"], &done["flattening"]), (&json!(true), &json!(false)), "{done}");
     assert_eq!(done["positions"], json!([]));
@@ -260,16 +301,32 @@ fn accounts_instruments_lists_states_and_settings_are_written_and_read() {
     assert_eq!((again.status, &again.body["reason"]), (422, &json!("ACCOUNT_EXISTS")));
     let paid = post(&gate, "/accounts/ACC1/cash", &json!({"amount": "-2500.5", "reason": "fees"}));
     assert_eq!((paid.status, &paid.body["cash"]), (200, &json!("97499.5")));
-    let limits = post(&gate, "/accounts/ACC1/limits", &json!({"max_order_qty": null, "order_rate_limit": 5, "price_collar_mode": "two_sided"}));
+    let limits =
+        post(&gate, "/accounts/ACC1/limits", &json!({"max_order_qty": null, "order_rate_limit": 5, "price_collar_mode": "two_sided"}));
     assert_eq!(limits.status, 200, "{}", limits.body);
-    assert_eq!(get(&gate, "/accounts/ACC1/limits")["own"], json!({"max_order_qty": null, "price_collar_mode": "two_sided", "order_rate_limit": 5}));
+    assert_eq!(
+        get(&gate, "/accounts/ACC1/limits")["own"],
+        json!({"max_order_qty": null, "price_collar_mode": "two_sided", "order_rate_limit": 5})
+    );
     let settings = post(&gate, "/gate-settings", &json!({"sizing_percent": "3", "max_price_age_ms": 5000}));
-    assert_eq!((settings.status, &settings.body["sizing_percent"], &settings.body["max_price_age_ms"]), (200, &json!("3"), &json!(5000)), "{}", settings.body);
-    gate.records(&line("market.prices", "AAPL", r#"{"event":"trade","symbol":"AAPL","price":"100"}"#));
+    assert_eq!(
+        (settings.status, &settings.body["sizing_percent"], &settings.body["max_price_age_ms"]),
+        (200, &json!("3"), &json!(5000)),
+        "{}",
+        settings.body
+    );
+    apply(&gate, &line("market.prices", "AAPL", r#"{"event":"trade","symbol":"AAPL","price":"100"}"#));
     assert_eq!(gate.intent(&order("I-1")).1["verdict"], "allow");
     let orders = get(&gate, "/accounts/ACC1/orders");
     assert_eq!((&orders["items"][0]["client_order_id"], &orders["items"][0]["leaves"]), (&json!("I-1"), &json!("1")));
-    gate.records(&line("orders.executions", "ACC1", r#"{"event":"fill","exec_id":"E-1","client_order_id":"I-1","account":"ACC1","symbol":"AAPL","side":"buy","qty":"1","price":"99"}"#));
+    apply(
+        &gate,
+        &line(
+            "orders.executions",
+            "ACC1",
+            r#"{"event":"fill","exec_id":"E-1","client_order_id":"I-1","account":"ACC1","symbol":"AAPL","side":"buy","qty":"1","price":"99"}"#,
+        ),
+    );
     let position = get(&gate, "/accounts/ACC1/positions")["items"][0].clone();
     assert_eq!((&position["qty"], &position["avg_price"], &position["unrealized"]), (&json!("1"), &json!("99"), &json!("1")), "{position}");
     assert_eq!(post(&gate, "/restricted-lists", &json!({"list": "l1", "symbols": ["AAPL"]})).status, 201);
@@ -291,16 +348,27 @@ fn accounts_instruments_lists_states_and_settings_are_written_and_read() {
     let accounts = get(&gate, "/accounts");
     assert_eq!((&accounts["items"][0]["account"], accounts["items"].as_array().unwrap().len()), (&json!("ACC1"), 1));
     let system = get(&gate, "/system");
-    assert_eq!((&system["shards"][0]["here"]["phase"], &system["shards"][0]["replica"]["current"]), (&json!("owning"), &json!(true)), "{system}");
+    assert_eq!(
+        (&system["shards"][0]["here"]["phase"], &system["shards"][0]["replica"]["current"]),
+        (&json!("owning"), &json!(true)),
+        "{system}"
+    );
 }
 
 #[test]
 fn a_latch_is_released_and_only_where_there_is_one() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     assert_eq!(post(&gate, "/risk-rules", &rule("dd", "max_drawdown", "100", "dollars", "block")).status, 201);
-    gate.records(&line("orders.executions", "ACC1", r#"{"event":"fill","exec_id":"E-1","client_order_id":"X","account":"ACC1","symbol":"AAPL","side":"buy","qty":"10","price":"120"}"#));
+    apply(
+        &gate,
+        &line(
+            "orders.executions",
+            "ACC1",
+            r#"{"event":"fill","exec_id":"E-1","client_order_id":"X","account":"ACC1","symbol":"AAPL","side":"buy","qty":"10","price":"120"}"#,
+        ),
+    );
     let (_, blocked) = gate.intent(&order("I-1"));
     assert_eq!((&blocked["verdict"], &blocked["reasons"][0]["latched"]), (&json!("block"), &json!(true)), "{blocked}");
     assert_eq!(get(&gate, "/accounts")["items"][0]["latches"], json!(["dd"]));
@@ -315,7 +383,7 @@ fn a_latch_is_released_and_only_where_there_is_one() {
 fn decisions_are_found_by_what_they_say_and_shown_with_their_reasons_and_source() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
-    gate.records(&opening());
+    apply(&gate, &opening());
     let mut all = Vec::new();
     for number in 0..40 {
         let account = if number % 4 == 0 { "ACC9" } else { "ACC1" };

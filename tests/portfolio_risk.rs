@@ -47,7 +47,9 @@ fn send(gate: &Daemon) {
     for (symbol, price) in [("AAPL", "100"), ("XOM", "60"), ("ES", "4000")] {
         lines += &line("market.prices", symbol, &format!(r#"{{"event":"trade","symbol":"{symbol}","price":"{price}"}}"#));
     }
-    for (number, symbol, side, qty, price, fee) in [(1, "AAPL", "buy", 1000, 100, 1), (2, "XOM", "sell", 500, 60, 0), (3, "ES", "buy", 2, 4000, 0)] {
+    for (number, symbol, side, qty, price, fee) in
+        [(1, "AAPL", "buy", 1000, 100, 1), (2, "XOM", "sell", 500, 60, 0), (3, "ES", "buy", 2, 4000, 0)]
+    {
         let fill = format!(
             r#"{{"event":"fill","exec_id":"E-{number}","client_order_id":"X-{number}","account":"ACC1","symbol":"{symbol}","side":"{side}","qty":"{qty}","price":"{price}","fee":"{fee}"}}"#
         );
@@ -233,11 +235,26 @@ fn what_is_not_known_is_null_with_its_reason_and_never_nothing() {
     let gate = Daemon::start(dir.path(), &[]);
     send(&gate);
     let defined = line("gate.control", "NEW", r#"{"event":"instrument_defined","symbol":"NEW"}"#);
-    let fill = r#"{"event":"fill","exec_id":"E-9","client_order_id":"X-9","account":"ACC1","symbol":"NEW","side":"buy","qty":"1","price":"10"}"#;
+    let fill =
+        r#"{"event":"fill","exec_id":"E-9","client_order_id":"X-9","account":"ACC1","symbol":"NEW","side":"buy","qty":"1","price":"10"}"#;
     assert_eq!(gate.records(&(defined + &line("orders.executions", "ACC1", fill))).0, 200);
+    // An intent's decision says that what lies before it is applied.
+    let settle = |id: &str| gate.intent(&format!(r#"{{"event":"order_cancel","client_order_id":"{id}","account":"ACC1"}}"#));
+    settle("NONE");
     let read = || serde_json::from_str::<Value>(&gate.get("/api/v1/risk-rules/portfolio-risk?account=ACC1").1).unwrap();
     let blind = read();
-    for field in ["equity", "gross_exposure", "net_exposure", "leverage", "daily_pnl", "daily_pnl_percent", "drawdown", "drawdown_percent", "value_at_risk", "returns"] {
+    for field in [
+        "equity",
+        "gross_exposure",
+        "net_exposure",
+        "leverage",
+        "daily_pnl",
+        "daily_pnl_percent",
+        "drawdown",
+        "drawdown_percent",
+        "value_at_risk",
+        "returns",
+    ] {
         assert_eq!(blind[field], Value::Null, "{field}");
         let why = blind["unknown"][field].as_str().unwrap_or_else(|| panic!("{field} has no reason: {blind}"));
         assert!(why.contains("PRICE_UNAVAILABLE") && why.contains("NEW"), "{field}: {why}");
@@ -246,6 +263,7 @@ fn what_is_not_known_is_null_with_its_reason_and_never_nothing() {
     let lev = blind["rules"].as_array().unwrap().iter().find(|rule| rule["rule_id"] == "lev").unwrap();
     assert_eq!((&lev["utilization"], &lev["reason"]), (&Value::Null, &json!("PRICE_UNAVAILABLE")));
     gate.records(&line("market.prices", "NEW", r#"{"event":"trade","symbol":"NEW","price":"10"}"#));
+    settle("NONE");
     let seen = read();
     assert_eq!((&seen["equity"], &seen["value_at_risk"]), (&json!("1008499"), &Value::Null));
     assert!(seen["unknown"]["value_at_risk"].as_str().unwrap().contains("HISTORY_UNAVAILABLE: no 1d bars of NEW"), "{seen}");

@@ -47,7 +47,8 @@ fn flow(seed: u64, events: u64) -> Vec<NewRecord> {
     let mut generator = Generator::new(plan, OwnGate::default());
     let settings = br#"{"event":"gate_settings_set","max_intent_age_ms":0}"#;
     let control = Topic::Input(InputTopic::Control);
-    let mut records = vec![NewRecord { topic: control, partition: None, ts: Some(Plan::DEFAULT_START - 1), key: None, payload: settings.to_vec() }];
+    let mut records =
+        vec![NewRecord { topic: control, partition: None, ts: Some(Plan::DEFAULT_START - 1), key: None, payload: settings.to_vec() }];
     while let Some(record) = generator.next_record() {
         let key = Some(record.key.as_bytes().to_vec());
         let topic = Topic::Input(record.topic);
@@ -253,7 +254,8 @@ fn found(index: &Decisions, filter: &Filter, limit: usize) -> Vec<Value> {
 fn filters(all: &[Value]) -> Vec<Filter> {
     let accounts: BTreeSet<&str> = all.iter().filter_map(|value| value["account"].as_str()).collect();
     let symbols: BTreeSet<&str> = all.iter().filter_map(|value| value["symbol"].as_str()).collect();
-    let codes: BTreeSet<&str> = all.iter().flat_map(|value| value["reasons"].as_array().unwrap()).filter_map(|it| it["code"].as_str()).collect();
+    let codes: BTreeSet<&str> =
+        all.iter().flat_map(|value| value["reasons"].as_array().unwrap()).filter_map(|it| it["code"].as_str()).collect();
     let id = |text: &str| AccountId::parse(text.as_bytes()).unwrap();
     let some_accounts: Vec<Option<BTreeSet<AccountId>>> = vec![
         None,
@@ -268,7 +270,8 @@ fn filters(all: &[Value]) -> Vec<Filter> {
     let verdicts = [None, Some(Verdict::Allow), Some(Verdict::AllowReduced), Some(Verdict::Block)];
     let (first, last) = (all.last().unwrap()["at"].as_i64().unwrap(), all[0]["at"].as_i64().unwrap());
     let third = (last - first) / 3;
-    let ranges = [(None, None), (Some(first + third), Some(last - third)), (Some(last), None), (None, Some(first)), (None, Some(first + third))];
+    let ranges =
+        [(None, None), (Some(first + third), Some(last - third)), (Some(last), None), (None, Some(first)), (None, Some(first + third))];
     let mut filters = Vec::new();
     for accounts in &some_accounts {
         for symbol in &some_symbols {

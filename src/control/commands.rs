@@ -209,9 +209,11 @@ impl Commands {
             | Event::Trade(_)
             | Event::Quote(_)
             | Event::Bar(_)
-            | Event::Elsewhere => {
-                Err(CommandError::Unreadable { code: "MALFORMED", field: Some("event".to_owned()), message: "no record of gate.control".to_owned() })
-            }
+            | Event::Elsewhere => Err(CommandError::Unreadable {
+                code: "MALFORMED",
+                field: Some("event".to_owned()),
+                message: "no record of gate.control".to_owned(),
+            }),
         }
     }
 

@@ -27,6 +27,9 @@ use follower::Follower;
 /// Refusals of operators' records that are kept for those who wrote them.
 const REFUSALS_KEPT: usize = 4_096;
 
+/// How long a question waits for a replica that has only just begun.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How replicas are kept.
 #[derive(Clone, Debug)]
 pub struct ReplicaOptions {
@@ -217,12 +220,15 @@ impl Replicas {
     ///
     /// # Errors
     /// See [`ReplicaError`].
-    pub async fn ask<R: Send + 'static>(
-        &self,
-        shard: u32,
-        question: impl FnOnce(&Gate) -> R + Send + 'static,
-    ) -> Result<R, ReplicaError> {
+    pub async fn ask<R: Send + 'static>(&self, shard: u32, question: impl FnOnce(&Gate) -> R + Send + 'static) -> Result<R, ReplicaError> {
         let shard = self.shard(shard)?.clone();
+        if !shard.reached.borrow().current {
+            // At the start: a book that is half folded is nobody's, and most ledgers are folded within a moment.
+            let began = shard.wait(|reached| reached.current, tokio::time::Instant::now() + START_PATIENCE).await;
+            if let Err(error @ (ReplicaError::Broken { .. } | ReplicaError::Stopped)) = began {
+                return Err(error);
+            }
+        }
         tokio::task::spawn_blocking(move || shard.read(question)).await.map_err(|_| ReplicaError::Stopped)?
     }
 
@@ -286,7 +292,8 @@ impl Replicas {
     /// Why the operator's record at a place was not taken, if a shard refused it lately.
     #[must_use]
     pub fn refusal(&self, source: Source) -> Option<Refusal> {
-        let of = |shard: &Arc<Shard>| locked(&shard.refusals).iter().rev().find(|(at, _)| *at == source).map(|(_, refusal)| refusal.clone());
+        let of =
+            |shard: &Arc<Shard>| locked(&shard.refusals).iter().rev().find(|(at, _)| *at == source).map(|(_, refusal)| refusal.clone());
         self.shards.iter().find_map(of)
     }
 

@@ -162,7 +162,12 @@ impl Gate {
             flattening: account.closings.iter().any(|closing| matches!(closing.owner, Owner::Scope(scope) if flattens(scope))),
             flat: account.is_flat(),
             not_confirmed: account.closings.iter().any(|closing| closing.unconfirmed),
-            positions: account.positions.iter().filter(|position| position.is_open()).filter_map(|it| self.open_position(account, it)).collect(),
+            positions: account
+                .positions
+                .iter()
+                .filter(|position| position.is_open())
+                .filter_map(|it| self.open_position(account, it))
+                .collect(),
             working: working
                 .into_iter()
                 .filter_map(|entry| Some((*entry.content.id(), self.shared.symbol_name(entry.symbol?)?, entry.side?, Qty(entry.leaves()))))

@@ -149,7 +149,8 @@ impl Gate {
             if scope.account.is_some_and(|only| only != Some(ix)) {
                 continue;
             }
-            let unmeasured = if !state.rule.active { Some(Unmeasured::Inactive) } else { scope.strategy.map(|_| Unmeasured::OnIntentsOnly) };
+            let unmeasured =
+                if !state.rule.active { Some(Unmeasured::Inactive) } else { scope.strategy.map(|_| Unmeasured::OnIntentsOnly) };
             match unmeasured {
                 Some(why) => uses.push(standing.subjects.of(state, Subject::Account, Err(why))),
                 None => standing.measure(rule, state, &mut correlations, &mut uses),

@@ -114,12 +114,14 @@ pub fn describe(account: &Account, market: &[SymbolState]) -> Portfolio {
         shares.push((Share { of: position.symbol, value, net, of_equity: Figure::Unknown, of_gross: Figure::Unknown }, state.sector()));
     }
     let gross = sum(shares.iter().map(|(share, _)| share.value));
-    let side = |wanted: fn(Money) -> bool| sum(shares.iter().map(|(share, _)| share.net.map(|net| if wanted(net) { net } else { Money::ZERO })));
+    let side =
+        |wanted: fn(Money) -> bool| sum(shares.iter().map(|(share, _)| share.net.map(|net| if wanted(net) { net } else { Money::ZERO })));
     let (long, short) = (side(|net| net > Money::ZERO), side(|net| net < Money::ZERO));
     let daily_pnl = equity.and_then(|equity| equity.minus(account.sod).and_then(|gain| gain.minus(account.flows)).ok_or(Blind::Overflow));
     let base = account.sod.plus(account.flows);
     let drawdown = equity.and_then(|equity| account.hwm.minus(equity).ok_or(Blind::Overflow)).map(|lost| lost.max(Money::ZERO));
-    let held: Vec<SymbolIx> = account.positions.iter().filter(|position| position.holding.qty != 0).map(|position| position.symbol).collect();
+    let held: Vec<SymbolIx> =
+        account.positions.iter().filter(|position| position.holding.qty != 0).map(|position| position.symbol).collect();
     let empty = Bars::default();
     let series: Vec<&Bars> = held.iter().map(|symbol| state(*symbol).and_then(daily_bars).unwrap_or(&empty)).collect();
     Portfolio {
@@ -141,7 +143,11 @@ pub fn describe(account: &Account, market: &[SymbolState]) -> Portfolio {
         drawdown_percent: drawdown_percent(drawdown, account.hwm),
         tails: tails(account, market, equity),
         correlations: statistics::correlation_matrix(&series, CORRELATION_WINDOW, RETURNS_LEAST),
-        unmarked: shares.iter().map(|(share, _)| share.of).filter(|symbol| state(*symbol).is_some_and(|it| it.mark.price().is_none())).collect(),
+        unmarked: shares
+            .iter()
+            .map(|(share, _)| share.of)
+            .filter(|symbol| state(*symbol).is_some_and(|it| it.mark.price().is_none()))
+            .collect(),
         held,
     }
 }
@@ -201,7 +207,13 @@ fn by_sector(shares: &[(Share<SymbolIx>, SectorIx)], gross: Known<Money>, equity
     for (share, sector) in shares {
         match sectors.iter_mut().find(|other| other.of == *sector) {
             Some(known) => (known.value, known.net) = (plus(known.value, share.value), plus(known.net, share.net)),
-            None => sectors.push(Share { of: *sector, value: share.value, net: share.net, of_equity: Figure::Unknown, of_gross: Figure::Unknown }),
+            None => sectors.push(Share {
+                of: *sector,
+                value: share.value,
+                net: share.net,
+                of_equity: Figure::Unknown,
+                of_gross: Figure::Unknown,
+            }),
         }
     }
     sectors.into_iter().map(|sector| weighed(sector, gross, equity)).collect()

@@ -41,7 +41,6 @@ pub fn routes() -> OpenApiRouter<Arc<Books>> {
 }
 
 /// A field whose `null` says something else than its absence.
-#[expect(clippy::option_option, reason = "absent, null and given are three things")]
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
@@ -49,7 +48,6 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 /// Limits: what is left out stays, `null` turns a limit off, also a default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::option_option, reason = "absent, null and given are three things")]
 pub struct LimitsBody {
     /// Fat-finger limit of one order's quantity.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -232,7 +230,12 @@ async fn shown(books: &Books, caller: &Caller, account: &str, source: Source, st
 /// Opens an account.
 #[utoipa::path(post, path = "/accounts", tag = "accounts", request_body = OpenBody,
     responses((status = 201, description = "The account", body = AccountView), (status = 422, description = "It exists, or is none")))]
-async fn open(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, uri: Uri, body: Json<OpenBody>) -> Result<Response, Problem> {
+async fn open(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    body: Json<OpenBody>,
+) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     caller.require_admin()?;
     let account = body.value.account.clone();
@@ -278,7 +281,8 @@ async fn cash(
     let account = administered(&books, &caller, &id).await?;
     let CashBody { amount, reason } = body.value;
     let why = format!("{reason} ({})", caller.name);
-    let record = ControlRecord::new("account.cash", account.as_str(), "cash_adjusted", json!({"account": id, "amount": amount, "reason": why}));
+    let record =
+        ControlRecord::new("account.cash", account.as_str(), "cash_adjusted", json!({"account": id, "amount": amount, "reason": why}));
     let source = books.write(&caller, Some(&reason), record).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
 }

@@ -33,7 +33,13 @@ use crate::wire;
 
 /// The paths.
 pub fn routes() -> OpenApiRouter<Arc<Books>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(orders)).routes(routes!(positions)).routes(routes!(decisions)).routes(routes!(limits))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(orders))
+        .routes(routes!(positions))
+        .routes(routes!(decisions))
+        .routes(routes!(limits))
 }
 
 /// An account in a list.
@@ -145,7 +151,12 @@ fn list_query(uri: &Uri) -> Result<Page, Problem> {
     ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
 ), responses((status = 200, description = "Accounts by id", body = AccountViews)))]
-async fn list(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+async fn list(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let page = list_query(&uri)?;
     books.arrive(&headers).await?;
     let mut found: Vec<AccountView> = Vec::new();

@@ -62,11 +62,33 @@ impl Books {
     /// It is no position, or not reached in time.
     pub async fn arrive(&self, headers: &HeaderMap) -> Result<(), Problem> {
         for value in headers.get_all(POSITION) {
-            let wrong = |_| Problem::new(ApiCode::InvalidParameter, "X-Ordergate-Position is no position that we gave").field("X-Ordergate-Position");
+            let wrong = |_| {
+                Problem::new(ApiCode::InvalidParameter, "X-Ordergate-Position is no position that we gave").field("X-Ordergate-Position")
+            };
             let text = value.to_str().map_err(|_| String::new()).map_err(wrong)?;
             for source in parse_positions(text).map_err(wrong)? {
                 self.replicas.wait_for(source, PATIENCE).await.map_err(replica_problem)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until a replica has folded what this process has answered. One that is late answers as it is.
+    async fn freshen(&self, shard: u32) -> Result<(), Problem> {
+        let Some(next) = (self.committed)(shard) else { return Ok(()) };
+        match self.replicas.wait_for_ledger(shard, next, FRESH_PATIENCE).await {
+            Ok(()) | Err(ReplicaError::Late { .. }) => Ok(()),
+            Err(error) => Err(replica_problem(error)),
+        }
+    }
+
+    /// The same, of all of them.
+    ///
+    /// # Errors
+    /// A replica is broken.
+    pub async fn freshen_all(&self) -> Result<(), Problem> {
+        for shard in 0..self.replicas.count() {
+            self.freshen(shard).await?;
         }
         Ok(())
     }
@@ -76,12 +98,7 @@ impl Books {
     /// # Errors
     /// The replica does not answer.
     pub async fn ask<R: Send + 'static>(&self, shard: u32, question: impl FnOnce(&Gate) -> R + Send + 'static) -> Result<R, Problem> {
-        if let Some(next) = (self.committed)(shard) {
-            match self.replicas.wait_for_ledger(shard, next, FRESH_PATIENCE).await {
-                Ok(()) | Err(ReplicaError::Late { .. }) => {}
-                Err(error) => return Err(replica_problem(error)),
-            }
-        }
+        self.freshen(shard).await?;
         self.replicas.ask(shard, question).await.map_err(replica_problem)
     }
 

@@ -110,10 +110,13 @@ async fn visible(books: &Arc<Books>, caller: &Caller) -> Result<Option<BTreeSet<
 /// The page of a search.
 pub(super) async fn found(books: &Arc<Books>, query: &Query, filter: Filter) -> Result<Response, Problem> {
     let limit = query.number("limit", 1, LIMIT_MAX, LIMIT)?;
+    books.freshen_all().await?;
     let cursor = query.text("cursor").map(str::to_owned);
     let index = books.decisions.clone();
-    let search = move || Ok::<_, crate::control::decisions::IndexError>((index.search(&filter, cursor.as_deref(), limit)?, index.coverage()));
-    let searched = tokio::task::spawn_blocking(search).await.map_err(|_| replica_problem(crate::control::replica::ReplicaError::Stopped))?;
+    let search =
+        move || Ok::<_, crate::control::decisions::IndexError>((index.search(&filter, cursor.as_deref(), limit)?, index.coverage()));
+    let searched =
+        tokio::task::spawn_blocking(search).await.map_err(|_| replica_problem(crate::control::replica::ReplicaError::Stopped))?;
     let (page, coverage) = searched.map_err(|error| index_problem(&error))?;
     let wrong = || Problem::new(ApiCode::InvalidParameter, "no cursor of this search").field("cursor");
     let page = page.ok_or_else(wrong)?;
@@ -137,9 +140,11 @@ async fn get(
     let plain = |text: &str| text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     let (shard, seq) = id.split_once('-').filter(|(shard, seq)| plain(shard) && plain(seq)).ok_or_else(unknown)?;
     let (Ok(shard), Ok(seq)) = (shard.parse::<u32>(), seq.parse::<u64>()) else { return Err(unknown()) };
+    books.freshen_all().await?;
     let index = books.decisions.clone();
     let found = tokio::task::spawn_blocking(move || index.find(shard, seq)).await;
-    let found = found.map_err(|_| replica_problem(crate::control::replica::ReplicaError::Stopped))?.map_err(|error| index_problem(&error))?;
+    let found =
+        found.map_err(|_| replica_problem(crate::control::replica::ReplicaError::Stopped))?.map_err(|error| index_problem(&error))?;
     let decision: Value = found.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(unknown)?;
     let known = decision["account"].as_str().is_some_and(|account| caller.may_read(account));
     if known { Ok(answer(StatusCode::OK, &decision)) } else { Err(unknown()) }

@@ -183,7 +183,8 @@ pub struct StateViews {
 
 fn instrument_view(gate: &Gate, state: &SymbolState) -> Option<InstrumentView> {
     let instrument = state.instrument?;
-    let bars = state.bars.iter().map(|(timeframe, bars)| (timeframe.to_string(), bars.len().into())).collect::<serde_json::Map<String, Value>>();
+    let bars =
+        state.bars.iter().map(|(timeframe, bars)| (timeframe.to_string(), bars.len().into())).collect::<serde_json::Map<String, Value>>();
     Some(InstrumentView {
         symbol: state.symbol.to_string(),
         sector: gate.sectors().get(instrument.sector as usize)?.to_string(),

@@ -91,7 +91,10 @@ mod tests {
 
     #[test]
     fn takes_objects_and_refuses_arrays_unknown_fields_and_wrong_types_with_their_path() {
-        assert_eq!(parse::<Outer>(br#"{"name":"a","inner":{"number":1}}"#).unwrap(), Outer { name: "a".into(), inner: Inner { number: 1 } });
+        assert_eq!(
+            parse::<Outer>(br#"{"name":"a","inner":{"number":1}}"#).unwrap(),
+            Outer { name: "a".into(), inner: Inner { number: 1 } }
+        );
         for (body, code, field) in [
             (&br#"["a",[1]]"#[..], ApiCode::MalformedBody, None),
             (br#"{"name":"a","inner":[1]}"#, ApiCode::InvalidField, Some("inner")),

@@ -129,7 +129,12 @@ pub struct HeadroomView {
     ("account" = String, Query, description = "The account"),
     ("symbols" = Option<String>, Query, description = "Symbols with commas between, whose headroom is told beside those of the book"),
 ), responses((status = 200, description = "The risk", body = PortfolioView)))]
-async fn get(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+async fn get(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["account", "symbols"])?;
     let missing = || Problem::new(ApiCode::InvalidParameter, "say which account").field("account");
     let account = query.text("account").ok_or_else(missing)?;
@@ -164,7 +169,11 @@ fn view(gate: &Gate, account: AccountId, more: &[Symbol], at: Millis) -> Option<
         net_exposure: known(portfolio.net),
         leverage: figure(portfolio.leverage),
         symbols: portfolio.symbols.iter().filter_map(|share| Some(concentration(share, symbol_of(gate, share.of)?.as_str()))).collect(),
-        sectors: portfolio.sectors.iter().filter_map(|share| Some(concentration(share, gate.sectors().get(share.of as usize)?.as_str()))).collect(),
+        sectors: portfolio
+            .sectors
+            .iter()
+            .filter_map(|share| Some(concentration(share, gate.sectors().get(share.of as usize)?.as_str())))
+            .collect(),
         start_of_day_equity: portfolio.sod.to_string(),
         flows: portfolio.flows.to_string(),
         daily_pnl: known(portfolio.daily_pnl),

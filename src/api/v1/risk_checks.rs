@@ -172,14 +172,16 @@ fn intent_of(intent: &TestIntent, account: &str) -> Result<OrderIntent, Problem>
     if let Ok(Value::Object(given)) = serde_json::to_value(intent) {
         fields.extend(given);
     }
-    match wire::decode(InputTopic::Intents, None, Value::Object(fields).to_string().as_bytes()) {
-        Event::Intent(intent) => Ok(intent),
-        Event::Refused(refused) => {
-            let problem = Problem::new(ApiCode::InvalidField, refused.message).with("reason", refused.code.as_str());
-            Err(refused.field.map_or(problem.clone(), |field| problem.field(&format!("intent.{field}"))))
-        }
-        _ => Err(Problem::new(ApiCode::Internal, "an intent was read as something else")),
+    let read = wire::decode(InputTopic::Intents, None, Value::Object(fields).to_string().as_bytes());
+    if let Event::Intent(intent) = read {
+        return Ok(intent);
     }
+    let Event::Refused(refused) = read else { return Err(Problem::new(ApiCode::Internal, "an intent was read as something else")) };
+    let problem = Problem::new(ApiCode::InvalidField, refused.message).with("reason", refused.code.as_str());
+    Err(match refused.field {
+        Some(field) => problem.field(&format!("intent.{field}")),
+        None => problem,
+    })
 }
 
 /// Tries rules on a book, now or after an order. Nothing changes.
@@ -210,7 +212,13 @@ async fn test(
 }
 
 /// `None` when there is no such rule.
-fn tried(gate: &Gate, account: AccountId, choice: &Choice, intent: Option<&OrderIntent>, (caller, asked): (&Caller, Millis)) -> Option<TestView> {
+fn tried(
+    gate: &Gate,
+    account: AccountId,
+    choice: &Choice,
+    intent: Option<&OrderIntent>,
+    (caller, asked): (&Caller, Millis),
+) -> Option<TestView> {
     if let Choice::Only(id) = choice {
         gate.find_rule(*id).filter(|rule| may_read(caller, rule))?;
     }
@@ -325,7 +333,8 @@ struct SizeAsked {
 impl SizeAsked {
     fn of(body: &SizeBody) -> Result<Self, Problem> {
         let wrong = |what: &str, field: &str| Problem::new(ApiCode::InvalidField, what).field(field);
-        let above_zero = |text: &str, field: &str| units(text).ok_or_else(|| wrong("must be a decimal above 0 with at most 8 fractional digits", field));
+        let above_zero =
+            |text: &str, field: &str| units(text).ok_or_else(|| wrong("must be a decimal above 0 with at most 8 fractional digits", field));
         let symbol = Symbol::parse(body.symbol.as_bytes()).ok_or_else(|| wrong("no symbol", "symbol"))?;
         let entry = Price(above_zero(&body.entry, "entry")?);
         let stop = match (&body.stop, &body.risk_percent) {

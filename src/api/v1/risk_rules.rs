@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::books::{Books, fresh_id, positioned, version_of, written};
+use super::books::{Books, command_problem, fresh_id, positioned, unknown_account, version_of, written};
 use super::json::{Json, answer};
 use super::page::{Page, PathId};
 use super::versions;
@@ -24,10 +24,10 @@ use super::words::{RuleBody, figure, rule_value};
 use crate::api::caller::Caller;
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
-use crate::control::commands::ControlRecord;
+use crate::control::commands::{Commands, ControlRecord};
 use crate::control::decisions::Tally;
-use crate::domain::{AccountId, Figure, Millis, Rule, RuleId, RuleType};
-use crate::gate::{Asking, Gate, RuleUse};
+use crate::domain::{AccountId, ControlEvent, Figure, Millis, Rule, RuleId, RuleType};
+use crate::gate::{Asking, Gate, RuleUse, Unmeasured};
 
 /// More accounts than these are not measured for a list.
 const MEASURED_MAX: usize = 1_000;
@@ -104,7 +104,7 @@ pub(super) fn may_read(caller: &Caller, rule: &Rule) -> bool {
 fn may_write(caller: &Caller, rule: &Rule) -> Result<(), Problem> {
     match rule.scope.account {
         Some(account) if caller.may_write(account.as_str()) => Ok(()),
-        Some(account) if !caller.may_read(account.as_str()) => Err(super::books::unknown_account().field("scope.account")),
+        Some(account) if !caller.may_read(account.as_str()) => Err(unknown_account().field("scope.account")),
         Some(_) => Err(Problem::new(ApiCode::Forbidden, "the account may only be read")),
         None => caller.require_admin(),
     }
@@ -187,7 +187,13 @@ async fn views(books: &Arc<Books>, caller: &Caller, rules: Vec<Rule>, only: Opti
 }
 
 /// How full rules are of the accounts of a shard; `None` when there are too many accounts.
-fn measure(gate: &Gate, caller: &Caller, ids: &[RuleId], scopes: &[Option<AccountId>], only: Option<AccountId>) -> Option<Vec<(AccountId, RuleUse)>> {
+fn measure(
+    gate: &Gate,
+    caller: &Caller,
+    ids: &[RuleId],
+    scopes: &[Option<AccountId>],
+    only: Option<AccountId>,
+) -> Option<Vec<(AccountId, RuleUse)>> {
     let mut rules = gate.rule_list(Asking::All)?;
     rules.retain(|rule| ids.contains(&rule.id));
     let everyone = scopes.iter().any(Option::is_none);
@@ -221,7 +227,7 @@ fn view(rule: &Rule, tally: Tally, measured: &[(AccountId, RuleUse)], too_many: 
         breach: used.breach,
         latched: used.latched,
     });
-    let why = || of.clone().find_map(|(_, used)| used.unmeasured).map_or("NO_ACCOUNT", crate::gate::Unmeasured::as_str);
+    let why = || of.clone().find_map(|(_, used)| used.unmeasured).map_or("NO_ACCOUNT", Unmeasured::as_str);
     RuleView {
         rule: rule_value(rule),
         breach_count: tally.breaches,
@@ -242,10 +248,9 @@ async fn find(books: &Arc<Books>, caller: &Caller, id: &str) -> Result<Rule, Pro
 /// The rule of a body, read as the gate will read it.
 pub(super) fn rule_of(body: &RuleBody) -> Result<Rule, Problem> {
     let value = json!({"event": "rule_created", "rule": body});
-    match crate::control::commands::Commands::read(&value).map_err(super::books::command_problem)? {
-        crate::domain::ControlEvent::RuleCreated(rule) => Ok(rule),
-        _ => Err(Problem::new(ApiCode::Internal, "a rule was read as something else")),
-    }
+    let read = Commands::read(&value).map_err(command_problem)?;
+    let ControlEvent::RuleCreated(rule) = read else { return Err(Problem::new(ApiCode::Internal, "a rule was read as something else")) };
+    Ok(rule)
 }
 
 async fn shown(books: &Arc<Books>, caller: &Caller, rule: Rule) -> Result<Response, Problem> {

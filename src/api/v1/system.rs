@@ -163,7 +163,11 @@ fn here(status: &Status) -> ShardHere {
         outputs_in_flight: status.outputs_in_flight,
         last_commit_ms: status.last_commit_ms,
         ledger_lag: status.ledger_lag,
-        lag: status.lag.iter().map(|(topic, partition, records)| LagView { topic: topic.as_str(), partition: *partition, records: *records }).collect(),
+        lag: status
+            .lag
+            .iter()
+            .map(|(topic, partition, records)| LagView { topic: topic.as_str(), partition: *partition, records: *records })
+            .collect(),
         snapshot_seq: status.snapshot_seq,
         void_entries: status.void_entries,
     }

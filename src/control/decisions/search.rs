@@ -91,7 +91,8 @@ impl Cursor {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (filter, below) = bytes.split_first_chunk::<4>()?;
         let (seqs, rest) = below.as_chunks::<8>();
-        rest.is_empty().then(|| Self { filter: u32::from_le_bytes(*filter), below: seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect() })
+        rest.is_empty()
+            .then(|| Self { filter: u32::from_le_bytes(*filter), below: seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect() })
     }
 }
 

@@ -137,7 +137,8 @@ impl Store {
 
     /// The last number at or below another whose block begins before a time: blocks lie in the order of time.
     pub fn last_before(&self, shard: u32, number: u64, to: Millis) -> Result<u64, IndexError> {
-        let begins_before = |number| Ok::<_, IndexError>(self.summary_below(shard, number)?.is_none_or(|(_, summary)| summary.times.0 < to));
+        let begins_before =
+            |number| Ok::<_, IndexError>(self.summary_below(shard, number)?.is_none_or(|(_, summary)| summary.times.0 < to));
         if begins_before(number)? {
             return Ok(number);
         }

@@ -203,7 +203,6 @@ impl Follower {
             self.shard.reached.send_modify(|reached| reached.current = true);
             tracing::info!(shard = self.shard.shard, seq = self.shard.reached.borrow().seq, "the replica has read its ledger");
         }
-        gauge!(telemetry::REPLICA_SEQUENCE, "shard" => self.shard.shard.to_string()).set(self.shard.reached.borrow().seq as f64);
         for listener in &*self.listeners {
             listener.idle(self.shard.shard);
         }
