@@ -9,6 +9,7 @@ use ordergate::domain::{
 use ordergate::engine::state_hash;
 use ordergate::gate::{Asking, Gate, Unmeasured};
 use ordergate::generate::{Generator, OwnGate, Plan};
+use ordergate::risk::correlation::Pairs;
 use ordergate::wire;
 
 /// A gate that is told records one by one.
@@ -200,7 +201,7 @@ fn a_rule_is_tried_before_it_is_written_alone_or_with_the_others_or_in_place_of_
 
 fn used(gate: &Gate, text: &str) -> (Figure, Figure, Figure, Option<Unmeasured>) {
     let rule = rule(text);
-    let uses = gate.uses(account(), &gate.rule_list(Asking::OnlyWith(&rule)).unwrap()).unwrap();
+    let uses = gate.uses(account(), &gate.rule_list(Asking::OnlyWith(&rule)).unwrap(), &mut Pairs::default()).unwrap();
     let [used] = &uses[..] else { panic!("{uses:?}") };
     (used.current, used.limit, used.utilization, used.unmeasured)
 }
@@ -249,7 +250,7 @@ fn what_cannot_be_measured_has_a_reason_and_no_figure() {
     assert_eq!(of("stop_loss", "percent", r#","scope":{"symbols":["MSFT"]}"#), unknown(Unmeasured::PriceUnavailable));
     assert_eq!(of("stop_loss", "percent", r#","scope":{"symbols":["NONE"]}"#), unknown(Unmeasured::NothingHeld));
     assert_eq!(of("max_correlation", "ratio", r#","scope":{"symbols":["AAPL"]}"#), unknown(Unmeasured::CorrelationUnavailable));
-    let portfolio = ordergate::risk::portfolio::describe(gate.account(account()).unwrap(), gate.symbols());
+    let portfolio = ordergate::risk::portfolio::describe(gate.account(account()).unwrap(), gate.symbols(), &mut Pairs::default());
     assert!(portfolio.equity.is_err() && portfolio.gross.is_err() && portfolio.daily_pnl.is_err() && portfolio.tails.is_err());
     assert_eq!((portfolio.leverage, portfolio.drawdown_percent), (Figure::Unknown, Figure::Unknown));
     assert_eq!(portfolio.unmarked.len(), 1);

@@ -48,6 +48,7 @@ impl Followers {
             replicas: replicas.clone(),
             commands,
             decisions: decisions.clone(),
+            pairs: Arc::new((0..count).map(|_| std::sync::Mutex::default()).collect()),
             partitioner: partitioner(config),
             committed: committed(log, topics, shards.clone()),
         });

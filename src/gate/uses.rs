@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::{Gate, valuation};
 use crate::book::{Account, Blind, RuleIx, SectorIx, Subject, SymbolIx};
 use crate::domain::{AccountId, Figure, Mode, Money, RuleCited, RuleType, Sector, Side, Symbol};
-use crate::risk::correlation::Correlations;
+use crate::risk::correlation::Pairs;
 use crate::risk::evaluate::{Finding, worst_pair_of};
 use crate::risk::figures::{Ask, Figures, equity};
 use crate::risk::measure::Measure;
@@ -131,7 +131,7 @@ impl Gate {
     /// How full the rules are of an account's book as it stands, in the order of listing; the ones that
     /// do not cover the account are left out. `None` of an account that was never opened.
     #[must_use]
-    pub fn uses(&self, account: AccountId, rules: &RuleList<'_>) -> Option<Vec<RuleUse>> {
+    pub fn uses(&self, account: AccountId, rules: &RuleList<'_>, pairs: &mut Pairs) -> Option<Vec<RuleUse>> {
         let ix = self.index.account(&account, &self.accounts)?;
         let (account, shared) = (&self.accounts[ix as usize], &self.shared);
         let open = account.positions.iter().filter(|position| position.is_open());
@@ -142,7 +142,6 @@ impl Gate {
             equity: equity(account, &shared.symbols),
             open: open.filter_map(|position| figures(position.symbol)).collect(),
         };
-        let mut correlations = Correlations::default();
         let mut uses = Vec::new();
         for (rule, state) in rules.in_order() {
             let scope = &state.scope;
@@ -153,7 +152,7 @@ impl Gate {
                 if !state.rule.active { Some(Unmeasured::Inactive) } else { scope.strategy.map(|_| Unmeasured::OnIntentsOnly) };
             match unmeasured {
                 Some(why) => uses.push(standing.subjects.of(state, Subject::Account, Err(why))),
-                None => standing.measure(rule, state, &mut correlations, &mut uses),
+                None => standing.measure(rule, state, pairs, &mut uses),
             }
         }
         Some(uses)
@@ -161,7 +160,7 @@ impl Gate {
 }
 
 impl Standing<'_> {
-    fn measure(&self, rule: RuleIx, state: &RuleState, correlations: &mut Correlations, uses: &mut Vec<RuleUse>) {
+    fn measure(&self, rule: RuleIx, state: &RuleState, pairs: &mut Pairs, uses: &mut Vec<RuleUse>) {
         let first = uses.len();
         let mut tell = |subject: Subject, measured: Result<Measure, Unmeasured>| {
             let latched = state.enforced() && self.account.episode(rule, subject).is_some_and(|episode| episode.latched);
@@ -196,7 +195,7 @@ impl Standing<'_> {
             }
             RuleType::MaxCorrelation => {
                 for (symbol, _, _) in self.covered(state) {
-                    if let Some(measured) = self.correlation(rule, state, *symbol, correlations) {
+                    if let Some(measured) = self.correlation(state, *symbol, pairs) {
                         tell(Subject::Symbol(*symbol), measured);
                     }
                 }
@@ -231,19 +230,15 @@ impl Standing<'_> {
     }
 
     /// `None` when nothing is held in the symbol, or nothing in any other.
-    fn correlation(
-        &self,
-        rule: RuleIx,
-        state: &RuleState,
-        symbol: SymbolIx,
-        correlations: &mut Correlations,
-    ) -> Option<Result<Measure, Unmeasured>> {
+    fn correlation(&self, state: &RuleState, symbol: SymbolIx, pairs: &mut Pairs) -> Option<Result<Measure, Unmeasured>> {
         let side = match self.account.position(symbol)?.holding.qty {
             0 => return None,
             1.. => Side::Buy,
             _ => Side::Sell,
         };
-        let worst = worst_pair_of((rule, state), (self.account, &self.subjects.shared.symbols), symbol, side, correlations);
+        let counted = (state.rule.window, state.rule.min_observations, state.rule.timeframe);
+        let market = &self.subjects.shared.symbols;
+        let worst = worst_pair_of((self.account, market), symbol, side, |a, b| pairs.rho(counted, a, b));
         match worst.rho {
             Some(rho) => Some(Ok(rules::correlation(&state.rule, rho))),
             None => worst.missing.then_some(Err(Unmeasured::CorrelationUnavailable)),

@@ -166,22 +166,21 @@ pub struct WorstPair {
 }
 
 fn worst_pair(place: RuleIx, state: &RuleState, proposal: &Proposal<'_>, side: Side, correlations: &mut Correlations) -> WorstPair {
-    worst_pair_of((place, state), (proposal.account, proposal.market), proposal.symbol, side, correlations)
+    worst_pair_of((proposal.account, proposal.market), proposal.symbol, side, |a, b| correlations.rho(place, &state.rule, a, b))
 }
 
-/// The largest correlation of a side of a symbol with what an account holds in others.
-pub fn worst_pair_of(
-    (place, state): (RuleIx, &RuleState),
-    (account, market): (&Account, &[SymbolState]),
+/// The largest correlation of a side of a symbol with what an account holds in others; `rho` gives that of two symbols.
+pub fn worst_pair_of<'a>(
+    (account, market): (&Account, &'a [SymbolState]),
     symbol: SymbolIx,
     side: Side,
-    correlations: &mut Correlations,
+    mut rho: impl FnMut((SymbolIx, &'a SymbolState), (SymbolIx, &'a SymbolState)) -> Option<i64>,
 ) -> WorstPair {
     let mut worst = WorstPair::default();
     let Some(own) = market.get(symbol as usize) else { return worst };
     for position in account.positions.iter().filter(|position| position.holding.qty != 0 && position.symbol != symbol) {
         let Some(other) = market.get(position.symbol as usize) else { continue };
-        match correlations.rho(place, &state.rule, (symbol, own), (position.symbol, other)) {
+        match rho((symbol, own), (position.symbol, other)) {
             Some(rho) => {
                 let effective = rho * side.sign() * position.holding.qty.signum();
                 worst.rho = Some(worst.rho.map_or(effective, |rho| rho.max(effective)));

@@ -4,18 +4,19 @@
 //! history leaves open is not known, never 0. Statistics are `f64`, as in `statistics.rs`. Deliberately
 //! absent: rules, which the gate measures itself (`gate/uses.rs`), and any effect.
 
+use super::correlation::Pairs;
 use super::figures::{equity, symbol_value};
 use super::measure::Amount;
 use super::statistics::{self, Confidence, RETURNS_WINDOW, TailRisk};
 use crate::book::{Account, Blind, Known, Position, SectorIx, SymbolIx};
 use crate::domain::{Figure, Id, Millis, Money, Price};
-use crate::market::bars::Bars;
+use crate::market::bars::{Bars, RHO_ONE};
 use crate::market::symbol::SymbolState;
 
 /// The bars that returns and correlations are taken of.
 const TIMEFRAME: &[u8] = b"1d";
 /// How many bars of each symbol a correlation counts.
-pub const CORRELATION_WINDOW: usize = 60;
+pub const CORRELATION_WINDOW: u32 = 60;
 /// Fewer returns are too few.
 pub const RETURNS_LEAST: usize = 20;
 
@@ -104,7 +105,7 @@ pub enum NoTails {
 
 /// Describes an account's portfolio as its book stands.
 #[must_use]
-pub fn describe(account: &Account, market: &[SymbolState]) -> Portfolio {
+pub fn describe(account: &Account, market: &[SymbolState], pairs: &mut Pairs) -> Portfolio {
     let state = |symbol: SymbolIx| market.get(symbol as usize);
     let equity = equity(account, market);
     let mut shares: Vec<(Share<SymbolIx>, SectorIx)> = Vec::new();
@@ -122,8 +123,6 @@ pub fn describe(account: &Account, market: &[SymbolState]) -> Portfolio {
     let drawdown = equity.and_then(|equity| account.hwm.minus(equity).ok_or(Blind::Overflow)).map(|lost| lost.max(Money::ZERO));
     let held: Vec<SymbolIx> =
         account.positions.iter().filter(|position| position.holding.qty != 0).map(|position| position.symbol).collect();
-    let empty = Bars::default();
-    let series: Vec<&Bars> = held.iter().map(|symbol| state(*symbol).and_then(daily_bars).unwrap_or(&empty)).collect();
     Portfolio {
         equity,
         cash: account.cash,
@@ -142,7 +141,7 @@ pub fn describe(account: &Account, market: &[SymbolState]) -> Portfolio {
         drawdown,
         drawdown_percent: drawdown_percent(drawdown, account.hwm),
         tails: tails(account, market, equity),
-        correlations: statistics::correlation_matrix(&series, CORRELATION_WINDOW, RETURNS_LEAST),
+        correlations: correlations(&held, market, pairs),
         unmarked: shares
             .iter()
             .map(|(share, _)| share.of)
@@ -150,6 +149,18 @@ pub fn describe(account: &Account, market: &[SymbolState]) -> Portfolio {
             .collect(),
         held,
     }
+}
+
+/// Each with each, as the rule `max_correlation` counts by default.
+fn correlations(held: &[SymbolIx], market: &[SymbolState], pairs: &mut Pairs) -> Vec<Vec<Option<i64>>> {
+    let counted = Id::parse(TIMEFRAME).map(|timeframe| (CORRELATION_WINDOW, RETURNS_LEAST as u32, timeframe));
+    let mut rho = |a: SymbolIx, b: SymbolIx| {
+        if a == b {
+            return Some(RHO_ONE);
+        }
+        pairs.rho(counted?, (a, market.get(a as usize)?), (b, market.get(b as usize)?))
+    };
+    held.iter().map(|a| held.iter().map(|b| rho(*a, *b)).collect()).collect()
 }
 
 fn net_value(position: &Position, state: &SymbolState) -> Known<Money> {

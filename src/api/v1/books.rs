@@ -4,8 +4,8 @@
 //! A write is answered when every shard has folded its record, with the record's position; a request
 //! that brings a position waits for it, within bounds.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -23,6 +23,7 @@ use crate::control::replica::{ReplicaError, Replicas};
 use crate::domain::{AccountId, Source};
 use crate::engine::Partitioner;
 use crate::gate::Gate;
+use crate::risk::correlation::Pairs;
 
 /// The header with the position of a record.
 pub const POSITION: &str = "x-ordergate-position";
@@ -45,11 +46,21 @@ pub struct Books {
     pub decisions: Arc<Decisions>,
     /// How accounts are spread.
     pub partitioner: Partitioner,
+    /// Correlations that were told before, by shard.
+    pub pairs: Arc<Vec<Mutex<Pairs>>>,
     /// What is committed here: a read is never older than an answer that this process gave.
     pub committed: Committed,
 }
 
 impl Books {
+    /// Lends the correlations of a shard's symbols to a question.
+    pub fn with_pairs<R>(pairs: &[Mutex<Pairs>], shard: u32, question: impl FnOnce(&mut Pairs) -> R) -> R {
+        match pairs.get(shard as usize) {
+            Some(pairs) => question(&mut pairs.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => question(&mut Pairs::default()),
+        }
+    }
+
     /// The shard of an account.
     #[must_use]
     pub fn shard_of(&self, account: AccountId) -> u32 {

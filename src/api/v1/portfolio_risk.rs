@@ -24,6 +24,7 @@ use crate::api::query::Query;
 use crate::book::{Blind, SymbolIx};
 use crate::domain::{AccountId, Figure, Millis, Money, Side, Symbol};
 use crate::gate::{Asking, Gate, RuleList, Unmeasured};
+use crate::risk::correlation::Pairs;
 use crate::risk::portfolio::{self, NoTails, Portfolio, RETURNS_LEAST, Share, Tails};
 use crate::risk::statistics::Confidence;
 
@@ -143,13 +144,17 @@ async fn get(
     let symbols: Option<Vec<Symbol>> = symbols.map(|text| Symbol::parse(text.as_bytes())).collect();
     let symbols = symbols.filter(|symbols| symbols.len() <= SYMBOLS_MAX).ok_or_else(wrong)?;
     books.arrive(&headers).await?;
-    let at = now();
-    let view = books.ask_of(&caller, account, move |gate, account| view(gate, account, &symbols, at)).await?;
+    let (at, pairs) = (now(), books.pairs.clone());
+    let view = books
+        .ask_of(&caller, account, move |gate, account| {
+            Books::with_pairs(&pairs, gate.shard(), |pairs| view(gate, account, &symbols, (at, pairs)))
+        })
+        .await?;
     Ok(answer(StatusCode::OK, &view))
 }
 
-fn view(gate: &Gate, account: AccountId, more: &[Symbol], at: Millis) -> Option<PortfolioView> {
-    let portfolio = portfolio::describe(gate.account(account)?, gate.symbols());
+fn view(gate: &Gate, account: AccountId, more: &[Symbol], (at, pairs): (Millis, &mut Pairs)) -> Option<PortfolioView> {
+    let portfolio = portfolio::describe(gate.account(account)?, gate.symbols(), pairs);
     let rules = gate.rule_list(Asking::All)?;
     let mut symbols: Vec<Symbol> = portfolio.symbols.iter().filter_map(|share| symbol_of(gate, share.of)).collect();
     symbols.extend(more);
@@ -184,7 +189,7 @@ fn view(gate: &Gate, account: AccountId, more: &[Symbol], at: Millis) -> Option<
         returns: tails.map(|tails| tails.returns),
         value_at_risk: tails.zip(portfolio.equity.ok()).map(|(tails, equity)| tail_views(tails, equity)),
         correlations: correlations(gate, &portfolio),
-        rules: gate.uses(account, &rules)?.iter().map(RuleUseView::from).collect(),
+        rules: gate.uses(account, &rules, pairs)?.iter().map(RuleUseView::from).collect(),
         headroom: symbols.iter().flat_map(|symbol| headroom(gate, account, *symbol, &rules, at)).collect(),
         unknown,
     })

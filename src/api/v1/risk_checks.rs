@@ -27,6 +27,7 @@ use crate::domain::{
     Source, Symbol, value,
 };
 use crate::gate::{Asking, Gate, Opinion, RuleList};
+use crate::risk::correlation::Pairs;
 use crate::risk::figures::equity;
 use crate::risk::sizing::{self, Sizing, SizingInput, Stop};
 use crate::wire::{self, Origin};
@@ -200,11 +201,12 @@ async fn test(
     let choice = Choice::of(&body, &caller)?;
     let intent = body.intent.as_ref().map(|intent| intent_of(intent, &body.account)).transpose()?;
     let asked = now();
-    let asker = caller.clone();
+    let (asker, pairs) = (caller.clone(), books.pairs.clone());
     let tried = books
         .ask_of(&caller, &body.account, move |gate, account| {
             gate.account(account)?;
-            Some(tried(gate, account, &choice, intent.as_ref(), (&asker, asked)))
+            let tried = |pairs: &mut Pairs| tried(gate, account, (&choice, intent.as_ref()), (&asker, asked), pairs);
+            Some(Books::with_pairs(&pairs, gate.shard(), tried))
         })
         .await?;
     let view = tried.ok_or_else(|| Problem::new(ApiCode::UnknownObject, "there is no such rule").field("rule_id"))?;
@@ -215,9 +217,9 @@ async fn test(
 fn tried(
     gate: &Gate,
     account: AccountId,
-    choice: &Choice,
-    intent: Option<&OrderIntent>,
+    (choice, intent): (&Choice, Option<&OrderIntent>),
     (caller, asked): (&Caller, Millis),
+    pairs: &mut Pairs,
 ) -> Option<TestView> {
     if let Choice::Only(id) = choice {
         gate.find_rule(*id).filter(|rule| may_read(caller, rule))?;
@@ -225,7 +227,7 @@ fn tried(
     let rules = choice.list(gate)?;
     let at = asked.max(gate.at());
     let opinion = intent.and_then(|intent| gate.opinion(intent, &rules, at));
-    let now = gate.uses(account, &rules)?;
+    let now = gate.uses(account, &rules, pairs)?;
     Some(TestView {
         account: account.to_string(),
         seq: gate.seq(),

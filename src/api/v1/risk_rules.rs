@@ -28,6 +28,7 @@ use crate::control::commands::{Commands, ControlRecord};
 use crate::control::decisions::Tally;
 use crate::domain::{AccountId, ControlEvent, Figure, Millis, Rule, RuleId, RuleType};
 use crate::gate::{Asking, Gate, RuleUse, Unmeasured};
+use crate::risk::correlation::Pairs;
 
 /// More accounts than these are not measured for a list.
 const MEASURED_MAX: usize = 1_000;
@@ -176,8 +177,10 @@ async fn views(books: &Arc<Books>, caller: &Caller, rules: Vec<Rule>, only: Opti
     for shard in 0..books.replicas.count() {
         let ids: Vec<RuleId> = rules.iter().map(|rule| rule.id).collect();
         let scopes: Vec<Option<AccountId>> = rules.iter().map(|rule| rule.scope.account).collect();
-        let caller = caller.clone();
-        let found = books.ask(shard, move |gate| measure(gate, &caller, &ids, &scopes, only)).await?;
+        let (caller, pairs) = (caller.clone(), books.pairs.clone());
+        let found = books
+            .ask(shard, move |gate| Books::with_pairs(&pairs, shard, |pairs| measure(gate, &caller, (&ids, &scopes), only, pairs)))
+            .await?;
         match found {
             Some(found) => measured.extend(found),
             None => too_many = true,
@@ -190,9 +193,9 @@ async fn views(books: &Arc<Books>, caller: &Caller, rules: Vec<Rule>, only: Opti
 fn measure(
     gate: &Gate,
     caller: &Caller,
-    ids: &[RuleId],
-    scopes: &[Option<AccountId>],
+    (ids, scopes): (&[RuleId], &[Option<AccountId>]),
     only: Option<AccountId>,
+    pairs: &mut Pairs,
 ) -> Option<Vec<(AccountId, RuleUse)>> {
     let mut rules = gate.rule_list(Asking::All)?;
     rules.retain(|rule| ids.contains(&rule.id));
@@ -203,7 +206,12 @@ fn measure(
     if accounts.len() > MEASURED_MAX {
         return None;
     }
-    Some(accounts.into_iter().flat_map(|id| gate.uses(id, &rules).unwrap_or_default().into_iter().map(move |used| (id, used))).collect())
+    Some(
+        accounts
+            .into_iter()
+            .flat_map(|id| gate.uses(id, &rules, pairs).unwrap_or_default().into_iter().map(move |used| (id, used)))
+            .collect(),
+    )
 }
 
 fn fullness(figure: Figure) -> Option<i128> {

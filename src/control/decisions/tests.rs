@@ -8,7 +8,8 @@ use crate::embedded::{EmbeddedLog, EmbeddedOptions};
 use crate::log::{OutputTag, OutputTopic};
 
 fn decision(seq: u64) -> OutputRecord {
-    let payload = format!(r#"{{"event":"decision","account":"ACC1","symbol":"AAPL","verdict":"allow","reasons":[],"seq":{seq},"at":{seq}}}"#);
+    let payload =
+        format!(r#"{{"event":"decision","account":"ACC1","symbol":"AAPL","verdict":"allow","reasons":[],"seq":{seq},"at":{seq}}}"#);
     let source = Source { topic: InputTopic::Intents, partition: 0, offset: seq };
     OutputRecord {
         topic: OutputTopic::Decisions,
