@@ -1,6 +1,6 @@
 //! Questions to the gate: what it would decide is what it decides, and asking changes nothing.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use ordergate::domain::{
     AccountId, Effects, Event, Figure, InputTopic, Millis, OrderIntent, Output, Price, Qty, ReasonCode, Record, Rule, Side, Size, Source,
@@ -72,9 +72,9 @@ fn what_would_be_decided_is_what_is_decided_and_asking_leaves_no_trace() {
             }
             let intent = *intent;
             desk.apply(topic, ts, Some(key.as_bytes()), event);
-            let decisions =
+            let mut decisions =
                 desk.effects.outputs.iter().filter_map(|output| if let Output::Decision(it) = output { Some(it) } else { None });
-            let decision = decisions.last().expect("an intent is answered");
+            let decision = decisions.next_back().expect("an intent is answered");
             let reasons_said = desk.effects.reasons_of(decision);
             let Some(opinion) = opinion else {
                 assert_eq!(reasons_said[0].code, ReasonCode::UnknownAccount);

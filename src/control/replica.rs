@@ -257,8 +257,8 @@ impl Replicas {
     /// `None` when one has never.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let ages = self.shards.iter().map(|shard| locked(&shard.seen_all).map(|seen| seen.elapsed()));
-        ages.fold(Some(Duration::ZERO), |oldest, age| Some(oldest?.max(age?)))
+        let mut ages = self.shards.iter().map(|shard| locked(&shard.seen_all).map(|seen| seen.elapsed()));
+        ages.try_fold(Duration::ZERO, |oldest, age| Some(oldest.max(age?)))
     }
 
     /// Waits until a shard has applied so many records.

@@ -72,11 +72,14 @@ impl Correlations {
 /// What a correlation counts: the window, the fewest returns, the bars.
 pub type Counted = (u32, u32, Id);
 
+/// The revisions of the bars of the two, and what they gave.
+type Told = ((u64, u64), Option<i64>);
+
 /// Correlations that readers ask for again and again. Unlike [`Correlations`] it outlives changes of rules, and knows of a split by the
 /// revisions of the bars themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Pairs {
-    known: BTreeMap<(SymbolIx, SymbolIx, Counted), ((u64, u64), Option<i64>)>,
+    known: BTreeMap<(SymbolIx, SymbolIx, Counted), Told>,
 }
 
 impl Pairs {
