@@ -4,12 +4,14 @@
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
+mod control;
 mod guarantees;
 mod log_side;
 mod moments;
 mod notifications;
 mod observer;
 mod people;
+mod replicas;
 mod shards;
 mod signals;
 mod utilization;
@@ -39,7 +41,7 @@ use crate::telemetry::{self, Recorder};
 use log_side::LogSide;
 use moments::Moments;
 use observer::{Metered, show_status};
-use people::Entrance;
+use control::ControlPlane;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
@@ -67,7 +69,7 @@ pub struct Daemon {
     keeper: Keeper,
     membership: Option<Membership>,
     servers: Vec<JoinHandle<()>>,
-    entrance: Entrance,
+    control: ControlPlane,
     limits: watch::Sender<Arc<Limits>>,
     stop: watch::Sender<bool>,
     /// Where the API listens.
@@ -85,49 +87,48 @@ impl Daemon {
         let http = listen(&runtime, config.http.bind)?;
         let metrics = config.metrics.enabled.then(|| listen(&runtime, config.metrics.bind)).transpose()?;
         let log = LogSide::open(config)?;
-        let entrance = match Entrance::open(&log.topics(), config, http.1) {
-            Ok(entrance) => entrance,
-            Err(failure) => {
-                log.close();
-                return Err(failure);
-            }
-        };
-        let secrets = vault::open(&entrance, config).inspect_err(|_| log.close())?;
         let plan = plan(&log, config);
         show_shards(plan.count);
         let (shards, keeper) = Shards::new(plan)?;
-        let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
-        let (stop, stop_seen) = watch::channel(false);
-        let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
-        let face = face.routed(partitioner(config), config.shard.count, log.verdicts()).forced(log.given_up());
-        let face = face.behind(entrance.door.clone(), entrance.owners.clone());
-        let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
-        let areas = Areas { inside: vec![vault::area(secrets.clone(), log.topics())], ..Areas::default() };
-        let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), areas);
-        let mut servers = vec![runtime.spawn(serve(http.0, router, entrance.tls.clone(), limits_seen.clone(), stop_seen.clone()))];
-        if let Some((listener, at)) = metrics {
-            let router = face.metrics_router(scrape(recorder.clone(), shards.clone(), config.data_dir.clone()), &Listening::plain(at));
-            servers.push(runtime.spawn(serve(listener, router, None, limits_seen, stop_seen)));
-        }
-        runtime.spawn(vault::upkeep(secrets));
-        runtime.spawn(people::sweep(entrance.desk.people.clone()));
-        runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds, shards.clone()));
-        runtime.spawn(watch_commits(shards.clone(), Duration::from_millis(config.log.commit_stall_timeout_ms)));
-        let membership = match membership(&log, &shards) {
-            Ok(membership) => membership,
+        let control = match ControlPlane::start(&runtime, &log, config, &shards, http.1) {
+            Ok(control) => control,
             Err(failure) => {
                 let _ = keeper.end();
                 log.close();
                 return Err(failure);
             }
         };
-        Ok(Self { runtime, log, shards, keeper, membership, servers, entrance, limits, stop, http: http_at, metrics: metrics_at })
+        let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
+        let (stop, stop_seen) = watch::channel(false);
+        let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
+        let entrance = &control.entrance;
+        let face = face.routed(log.verdicts()).forced(log.given_up()).behind(entrance.door.clone());
+        let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
+        let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), control.areas());
+        let mut servers = vec![runtime.spawn(serve(http.0, router, entrance.tls.clone(), limits_seen.clone(), stop_seen.clone()))];
+        if let Some((listener, at)) = metrics {
+            let router = face.metrics_router(scrape(recorder.clone(), shards.clone(), config.data_dir.clone()), &Listening::plain(at));
+            servers.push(runtime.spawn(serve(listener, router, None, limits_seen, stop_seen)));
+        }
+        control.upkeep(runtime.handle());
+        runtime.spawn(upkeep(recorder, config.metrics.upkeep_seconds, shards.clone()));
+        runtime.spawn(watch_commits(shards.clone(), Duration::from_millis(config.log.commit_stall_timeout_ms)));
+        let membership = match membership(&log, &shards) {
+            Ok(membership) => membership,
+            Err(failure) => {
+                let _ = keeper.end();
+                control.stop(&runtime);
+                log.close();
+                return Err(failure);
+            }
+        };
+        Ok(Self { runtime, log, shards, keeper, membership, servers, control, limits, stop, http: http_at, metrics: metrics_at })
     }
 
     /// How the API is spoken to.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        if self.entrance.tls.is_some() { "https" } else { "http" }
+        if self.control.entrance.tls.is_some() { "https" } else { "http" }
     }
 
     /// What the first shard says of itself.
@@ -139,7 +140,7 @@ impl Daemon {
     /// Takes over what may change while the daemon runs.
     pub fn reload(&self, config: &Config) {
         self.limits.send_replace(Arc::new(limits_of(config)));
-        self.entrance.reload();
+        self.control.entrance.reload();
     }
 
     /// Drains, commits, snapshots, closes.
@@ -160,7 +161,7 @@ impl Daemon {
         if let Some(membership) = self.membership {
             membership.leave();
         }
-        self.entrance.close();
+        self.control.stop(&self.runtime);
         self.log.close();
         self.runtime.shutdown_timeout(RUNTIME_END);
         if ended_well {

@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("notify", 6),
     ("vault", 6),
     ("chart", 6),
+    ("control", 6),
     ("app", 7),
     ("config", 7),
     ("cli", 7),

@@ -4,9 +4,8 @@
 //! Without users, whoever reaches a loopback listener is the built-in admin, and nobody else is anybody. Deliberately absent:
 //! decisions about single objects; a handler asks the caller, and answers 404 for what the caller may not know of.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -16,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use super::problem::{ApiCode, Problem};
 use super::rate::Rates;
 use crate::control::people::{People, PeopleError, Principal, Proof};
+use crate::control::replica::Replicas;
 use crate::domain::{AccountId, Millis, OwnerId};
 use crate::engine::{Clock, SystemClock};
 
@@ -131,6 +131,14 @@ impl Caller {
         self.role == Role::Admin
     }
 
+    /// Refuses who does not administer.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn require_admin(&self) -> Result<(), Problem> {
+        if self.is_admin() { Ok(()) } else { Err(Problem::new(ApiCode::Forbidden, "this needs the role admin")) }
+    }
+
     /// Refuses who lacks a scope.
     ///
     /// # Errors
@@ -151,21 +159,16 @@ impl Caller {
     }
 }
 
-/// Owners as they were learned from the fold. An account keeps its owner for ever, so what is known stays true.
-#[derive(Default)]
-pub struct KnownOwners(RwLock<HashMap<AccountId, OwnerId>>);
-
-impl KnownOwners {
-    /// Notes whose an account is.
-    pub fn learn(&self, account: AccountId, owner: OwnerId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(account, owner);
+impl Owners for Replicas {
+    fn owner(&self, account: &str) -> Option<OwnerId> {
+        Self::owner(self, &AccountId::parse(account.as_bytes())?)
     }
 }
 
-impl Owners for KnownOwners {
-    fn owner(&self, account: &str) -> Option<OwnerId> {
-        let account = AccountId::parse(account.as_bytes())?;
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&account).copied()
+/// Nobody owns anything.
+impl Owners for () {
+    fn owner(&self, _account: &str) -> Option<OwnerId> {
+        None
     }
 }
 
@@ -192,8 +195,7 @@ impl Door {
     /// A door without people, for a listener on loopback.
     #[must_use]
     pub fn open() -> Self {
-        let (owners, rates) = (Arc::new(KnownOwners::default()), Arc::new(Rates::default()));
-        Self { people: None, owners, rates, behind_proxy: false, loopback: true }
+        Self { people: None, owners: Arc::new(()), rates: Arc::default(), behind_proxy: false, loopback: true }
     }
 
     /// Whether everyone who can reach us may do everything.
@@ -338,15 +340,25 @@ mod tests {
     use super::*;
     use crate::control::people::{Grants, Stored, User};
 
+    struct Known;
+
+    impl Owners for Known {
+        fn owner(&self, account: &str) -> Option<OwnerId> {
+            let owner: &[u8] = match account {
+                "HERS" => b"alice",
+                "HIS" => b"bob",
+                _ => return None,
+            };
+            OwnerId::parse(owner)
+        }
+    }
+
     fn caller(role: Role, grants: Grants) -> Caller {
-        let owners = KnownOwners::default();
-        owners.learn(AccountId::parse(b"HERS").unwrap(), OwnerId::parse(b"alice").unwrap());
-        owners.learn(AccountId::parse(b"HIS").unwrap(), OwnerId::parse(b"bob").unwrap());
         let body = User { role, scopes: vec![], accounts: grants, disabled: false, password: None, password_at: 0, created_at: 0 };
         let scopes = body.all_scopes();
         let user = Stored { id: "alice".to_owned(), version: 1, body };
         let principal = Principal { user, proof: Proof::Token("t".to_owned()), scopes };
-        Caller::of(principal, Arc::new(owners), IpAddr::from([127, 0, 0, 1]))
+        Caller::of(principal, Arc::new(Known), IpAddr::from([127, 0, 0, 1]))
     }
 
     #[test]

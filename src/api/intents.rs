@@ -44,7 +44,7 @@ pub async fn post(
     face.refuse_when_stopping()?;
     let body = body::read(&headers, body, &limits, &face.bodies).await?;
     let (client_order_id, account) = ids(&body.bytes)?;
-    face.refuse_foreign(&caller, account, Caller::may_write).await?;
+    refuse_foreign(&caller, account)?;
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let record = NewRecord {
         topic: Topic::Input(InputTopic::Intents),
@@ -58,6 +58,17 @@ pub async fn post(
     match decided {
         Ok(decided) => decided.map(json_bytes).map_err(|problem| problem.with("client_order_id", client_order_id.as_str())),
         Err(_) => Err(too_late(client_order_id, timeout_ms)),
+    }
+}
+
+/// An account that the caller may not know of does not exist for them.
+fn refuse_foreign(caller: &Caller, account: AccountId) -> Result<(), Problem> {
+    if caller.may_write(account.as_str()) {
+        Ok(())
+    } else if caller.may_read(account.as_str()) {
+        Err(Problem::new(ApiCode::Forbidden, "the account may be looked at only"))
+    } else {
+        Err(Problem::new(ApiCode::UnknownAccount, "the account was never opened").field("account"))
     }
 }
 

@@ -4,7 +4,6 @@
 //! 200 is durable. Without users it listens on loopback only, and answers only requests that name
 //! loopback as their host. Deliberately absent: what a right is; `control::people` knows.
 
-mod accounts;
 mod body;
 pub mod caller;
 mod guard;
@@ -30,7 +29,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use tokio::sync::watch;
 
-use crate::engine::{Handle, Partitioner};
+use crate::engine::Handle;
 use crate::log::{Topics, Verdicts};
 use crate::wire::TopicNames;
 
@@ -40,7 +39,7 @@ pub use problem::{ApiCode, Problem};
 pub use rate::Rates;
 pub use serve::{Listening, serve, stopped};
 
-use caller::{Door, KnownOwners};
+use caller::Door;
 use limits::Gauge;
 
 /// The shards of this process.
@@ -63,8 +62,6 @@ pub trait Gates: Send + Sync {
 pub struct Face {
     topics: Arc<dyn Topics>,
     gates: Arc<dyn Gates>,
-    partitioner: Partitioner,
-    shards: u32,
     verdicts: Option<Arc<dyn Verdicts>>,
     given_up: Arc<[String]>,
     names: Arc<TopicNames>,
@@ -72,7 +69,6 @@ pub struct Face {
     stop: watch::Receiver<bool>,
     bodies: Gauge,
     streams: Gauge,
-    owners: Arc<KnownOwners>,
     door: Door,
 }
 
@@ -89,8 +85,6 @@ impl Face {
         Self {
             topics,
             gates,
-            partitioner: Partitioner::default(),
-            shards: 1,
             verdicts: None,
             given_up: Arc::new([]),
             names: Arc::new(names),
@@ -98,21 +92,20 @@ impl Face {
             stop,
             bodies: Gauge::default(),
             streams: Gauge::default(),
-            owners: Arc::default(),
             door: Door::open(),
         }
     }
 
-    /// The same, behind a door that knows people. `owners` is what the face learns of accounts' owners.
+    /// The same, behind a door that knows people.
     #[must_use]
-    pub fn behind(self, door: Door, owners: Arc<KnownOwners>) -> Self {
-        Self { door, owners, ..self }
+    pub fn behind(self, door: Door) -> Self {
+        Self { door, ..self }
     }
 
     /// The face of a log of several shards, some of which other instances own.
     #[must_use]
-    pub fn routed(self, partitioner: Partitioner, shards: u32, verdicts: Option<Arc<dyn Verdicts>>) -> Self {
-        Self { partitioner, shards, verdicts, ..self }
+    pub fn routed(self, verdicts: Option<Arc<dyn Verdicts>>) -> Self {
+        Self { verdicts, ..self }
     }
 
     /// The same, running without these guarantees: `/readyz` says so.

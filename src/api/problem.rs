@@ -108,6 +108,10 @@ pub enum ApiCode {
     SecretDamaged,
     /// What proves an address could not be had from it.
     NotVerified,
+    /// The books refused an operator's record.
+    RecordRefused,
+    /// An operator's record is in the log, and not applied by every shard yet.
+    NotApplied,
 }
 
 impl ApiCode {
@@ -167,6 +171,8 @@ impl ApiCode {
             Self::TooManyKeys => ("TOO_MANY_KEYS", StatusCode::CONFLICT, "The owner has too many keys"),
             Self::SecretDamaged => ("SECRET_DAMAGED", StatusCode::INTERNAL_SERVER_ERROR, "A stored secret does not open"),
             Self::NotVerified => ("NOT_VERIFIED", StatusCode::UNPROCESSABLE_ENTITY, "The address is not verified"),
+            Self::RecordRefused => ("RECORD_REFUSED", StatusCode::UNPROCESSABLE_ENTITY, "The books refused the record"),
+            Self::NotApplied => ("NOT_APPLIED", StatusCode::GATEWAY_TIMEOUT, "The record is in the log and not applied yet"),
         }
     }
 

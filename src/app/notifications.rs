@@ -1,4 +1,4 @@
-//! The configuration's `notify` section as channels: reads keys and passwords from their files.
+//! Notifications as the daemon has them: who hears of what, and the configuration's `notify` section as channels, with keys and passwords from their files.
 //!
 //! Invariant: whatever is wrong stops the start and names the key; a channel whose first key is empty is off. Deliberately absent: secrets in
 //! the configuration itself, and in what is said about a file that cannot be read.
@@ -8,9 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{SecretBox, SecretString};
+use tokio::runtime::Handle;
+use utoipa_axum::router::OpenApiRouter;
 
+use crate::api::caller::{OPEN, Owners};
+use crate::api::v1::{notify_public_routes, notify_routes};
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, LogKind, NotifyOptions, SmtpTls};
+use crate::control::people::{People, Role, Stored, User};
+use crate::log::Topics;
 use crate::notify::channels::Channels;
 use crate::notify::email::{Email, EmailOptions, Encryption};
 use crate::notify::http::Guard;
@@ -18,7 +24,63 @@ use crate::notify::push::{Push, PushOptions, VapidKey};
 use crate::notify::sms::{Sms, SmsOptions};
 use crate::notify::template::Templates;
 use crate::notify::webhook::{KEY_BYTES_MIN, Webhook, WebhookOptions};
-use crate::notify::{self, Limits};
+use crate::notify::{self, Audience, Limits, Notifier, UserId};
+
+/// Who may look at an account hears of it; admins hear of what concerns no single one.
+struct Readers {
+    people: Arc<People>,
+    owners: Arc<dyn Owners>,
+}
+
+impl Readers {
+    fn those(&self, may: impl Fn(&Stored<User>) -> bool) -> Vec<UserId> {
+        let users = self.people.users();
+        // Without users there is one person, who may do everything.
+        if users.is_empty() {
+            return vec![OPEN.to_owned()];
+        }
+        users.into_iter().filter(|user| !user.body.disabled && may(user)).map(|user| user.id).collect()
+    }
+}
+
+impl Audience for Readers {
+    fn hears(&self, account: &str) -> Vec<UserId> {
+        let owner = self.owners.owner(account);
+        let named = |names: &[String]| names.iter().any(|name| name == account);
+        self.those(|Stored { id, body, .. }| {
+            body.role == Role::Admin
+                || body.accounts.all
+                || named(&body.accounts.own)
+                || named(&body.accounts.view)
+                || owner.is_some_and(|owner| owner.as_str() == id)
+        })
+    }
+
+    fn operators(&self) -> Vec<UserId> {
+        self.those(|user| user.body.role == Role::Admin)
+    }
+}
+
+/// Starts the notifier, if it is on.
+///
+/// # Errors
+/// A channel is not set up as it has to be.
+pub(super) fn start(
+    runtime: &Handle,
+    topics: Arc<dyn Topics>,
+    people: &Arc<People>,
+    owners: Arc<dyn Owners>,
+    config: &Config,
+) -> Result<Option<Arc<Notifier>>, Failure> {
+    let Some(options) = options_of(config) else { return Ok(None) };
+    let audience = Arc::new(Readers { people: people.clone(), owners });
+    Ok(Some(Notifier::start(runtime, topics, people.directory().clone(), audience, channels_of(&config.notify)?, options)))
+}
+
+/// Its paths of the API: for those who proved who they are, and for anyone.
+pub(super) fn areas(notifier: &Arc<Notifier>) -> (OpenApiRouter, OpenApiRouter) {
+    (notify_routes().with_state(notifier.clone()), notify_public_routes().with_state(notifier.clone()))
+}
 
 fn wrong(key: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Usage, format!("{key}: {why}"))

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::caller::{Door, KnownOwners, now};
+use crate::api::caller::{Door, Owners, now};
 use crate::api::tls::Tls;
 use crate::api::v1::{Desk, idempotency};
 use crate::api::{Listening, Rates};
@@ -30,8 +30,6 @@ pub struct Entrance {
     pub desk: Arc<Desk>,
     /// Who is let in.
     pub door: Door,
-    /// What is learned of accounts' owners.
-    pub owners: Arc<KnownOwners>,
     /// The certificate, if the listener speaks TLS.
     pub tls: Option<Arc<Tls>>,
     /// Where the API listens, and how.
@@ -43,7 +41,7 @@ impl Entrance {
     ///
     /// # Errors
     /// The directory, the signing key or the certificate cannot be read; or it would be open to others than this machine.
-    pub fn open(topics: &Arc<dyn Topics>, config: &Config, at: SocketAddr) -> Result<Self, Failure> {
+    pub fn open(topics: &Arc<dyn Topics>, config: &Config, at: SocketAddr, owners: Arc<dyn Owners>) -> Result<Self, Failure> {
         let tls = tls(config)?;
         let directory = DirectoryService::start(topics.clone())?;
         if config.log.kind == LogKind::Kafka && config.auth.signing_key_file.as_os_str().is_empty() {
@@ -53,16 +51,15 @@ impl Entrance {
         let people = Arc::new(people);
         let audit = Audit::start(topics.clone())?;
         let rates = Arc::new(Rates::new(config.auth.requests_per_second, config.auth.logins_per_minute));
-        let owners = Arc::new(KnownOwners::default());
         let listening = Listening { address: at, tls: tls.is_some(), proxied: config.http.behind_proxy };
         let door = Door {
             people: Some(people.clone()),
-            owners: owners.clone(),
+            owners,
             rates: rates.clone(),
             behind_proxy: config.http.behind_proxy,
             loopback: at.ip().is_loopback(),
         };
-        let entrance = Self { desk: Arc::new(Desk { people, rates, audit }), door, owners, tls, listening };
+        let entrance = Self { desk: Arc::new(Desk { people, rates, audit }), door, tls, listening };
         entrance.refuse_open_beyond_this_machine()?;
         Ok(entrance)
     }

@@ -1,11 +1,15 @@
-//! Services of the control plane that follow the log: the directory of people and secrets, and the chain of what was done.
+//! Services of the control plane that follow the log: replicas of the shards and what they have decided, the directory of people and secrets,
+//! the chain of what was done.
 //!
-//! Invariant: they know the log by its port only, so they work on one SQLite file and on a cluster alike; each has one thread of its own
-//! and holds up nobody else. Deliberately absent: HTTP, and what a body in the directory means.
+//! Invariant: nothing here decides; what changes a verdict is a record on `gate.control`. They know the log by its port only, so they work on
+//! one SQLite file and on a cluster alike; each has threads of its own and holds up nobody else. Deliberately absent: HTTP.
 
 pub mod audit;
+pub mod commands;
+pub mod decisions;
 pub mod directory;
 pub mod people;
+pub mod replica;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,20 +1,16 @@
-//! One order judged: checks, rules, the approved quantity, its reservation, what it raises.
+//! One order decided: judged, its approved quantity reserved, and what it raises.
 //!
 //! Invariant: what is approved is reserved in the same step as the decision.
 
 use super::Gate;
 use super::desk::Desk;
 use super::intent::ids_of;
+use super::judge::{Court, Lists, Outcome};
 use super::turn::Turn;
-use crate::book::{AccountIx, Content, Entry, Leg, Orders, Position, StrategyIx, SymbolIx};
-use crate::domain::{
-    ClientOrderId, Field, IntentKind, Millis, Mode, Money, OrderPrices, OrderType, Qty, Reason, ReasonCode, Side, TradingState, Verdict,
-};
-use crate::market::symbol::SymbolState;
-use crate::risk::action;
-use crate::risk::check::{self, Amends, Asked, EffectiveLimits};
-use crate::risk::evaluate::{Finding, Findings, Proposal};
-use crate::risk::figures::Ask;
+use crate::book::{AccountIx, Content, Entry, Orders, Position, StrategyIx, SymbolIx};
+use crate::domain::{ClientOrderId, Field, IntentKind, Millis, OrderPrices, OrderType, Qty, ReasonCode, Side, Verdict};
+use crate::risk::check::Amends;
+use crate::risk::evaluate::{Finding, Findings};
 
 /// An order as it would work if it were allowed.
 #[derive(Clone, Copy, Debug)]
@@ -39,22 +35,20 @@ pub(super) struct Wanted {
     pub(super) lowers: bool,
 }
 
-/// What the checks and rules left of it.
-struct Outcome {
-    verdict: Verdict,
-    approved: i64,
-    equity: Option<Money>,
-    /// The rules were asked, and may be told.
-    judged: bool,
-    reducing: bool,
-}
-
 impl Gate {
     /// Checks and judges an order that was found to be new, and says what came of it.
     pub(super) fn decide(&mut self, wanted: &Wanted, content: Content, age: Option<Millis>, turn: &mut Turn<'_>) {
         let first = turn.out.reasons.len();
         let mut findings = std::mem::take(&mut self.findings);
-        let outcome = self.judge(wanted, age, &mut findings, turn);
+        let account = &self.accounts[wanted.ix as usize];
+        let court = Court { shared: &self.shared, account, rules: &self.shared, at: turn.at, duplicates: true };
+        let mut lists = Lists {
+            findings: &mut findings,
+            correlations: &mut self.correlations,
+            exempt: &mut self.exempt,
+            reasons: &mut turn.out.reasons,
+        };
+        let outcome = court.judge(wanted, age, &mut lists);
         let mut entry = Entry::new(content, turn.at, turn.seq, turn.source);
         (entry.symbol, entry.side) = (Some(wanted.symbol), Some(wanted.side));
         (entry.verdict, entry.requested_qty) = (outcome.verdict, wanted.qty.map(Qty));
@@ -67,99 +61,6 @@ impl Gate {
         });
         self.follow_intent(wanted, &content, &outcome, &findings, turn);
         self.findings = findings;
-    }
-
-    fn judge(&mut self, wanted: &Wanted, age: Option<Millis>, findings: &mut Findings, turn: &mut Turn<'_>) -> Outcome {
-        let account = &self.accounts[wanted.ix as usize];
-        let (shared, symbols) = (&self.shared, &self.shared.symbols);
-        let nothing = |equity| Outcome { verdict: Verdict::Block, approved: 0, equity, judged: false, reducing: false };
-        let Some(ask) = Ask::new(account, symbols, wanted.symbol, wanted.replaces.map(|(slot, _)| slot)) else { return nothing(None) };
-        let equity = ask.equity().ok();
-        let filled = wanted.replaces.map_or(0, |(_, filled)| filled);
-        let leg_qty = wanted.qty.and_then(|qty| qty.checked_sub(filled)).filter(|qty| *qty > 0);
-        let position = *ask.position();
-        let reducing = leg_qty.is_some_and(|qty| wanted.lowers || qty <= position.reducible(wanted.side, ask.working(wanted.side)));
-        let leg = Leg { side: wanted.side, qty: leg_qty.unwrap_or(0), price_cap: wanted.prices.limit.max(wanted.prices.stop) };
-        let proposal = Proposal {
-            account,
-            ix: wanted.ix,
-            market: symbols,
-            ask: &ask,
-            symbol: wanted.symbol,
-            strategy: wanted.strategy,
-            leg,
-            watched: symbols.get(wanted.symbol as usize).and_then(|state| super::valuation::watched(&position, state)),
-        };
-        match leg_qty {
-            Some(_) => findings.evaluate(&proposal, shared.ordered_rules(), &mut self.correlations),
-            None => findings.clear(),
-        }
-        let asked = asked(self.place_of(wanted), wanted, &proposal, (reducing, findings.blind, age), turn.at);
-        if let Err(reason) = check::run(&asked, &mut self.exempt) {
-            self.exempt.clear();
-            turn.out.reasons.push(*reason);
-            return nothing(equity);
-        }
-        let added = leg.qty - wanted.replaces.and_then(|(slot, _)| account.orders.get(slot)).map_or(0, Entry::leaves);
-        if !reducing && (findings.overflow || !Orders::fits(&position, wanted.side, added)) {
-            self.exempt.clear();
-            turn.out.reasons.push(Reason::of(ReasonCode::ValueOutOfRange));
-            return nothing(equity);
-        }
-        turn.out.reasons.append(&mut self.exempt);
-        let approved = self.approve(wanted, &proposal, findings, reducing, turn);
-        let total = wanted.qty.unwrap_or(0);
-        let verdict = match approved {
-            0 => Verdict::Block,
-            part if part == leg.qty => Verdict::Allow,
-            _ => Verdict::AllowReduced,
-        };
-        let approved = if verdict == Verdict::Allow { total } else { approved };
-        Outcome { verdict, approved, equity, judged: true, reducing }
-    }
-
-    /// Lists what the rules found and returns what they leave of the leg.
-    fn approve(&self, wanted: &Wanted, proposal: &Proposal<'_>, findings: &Findings, reducing: bool, turn: &mut Turn<'_>) -> i64 {
-        let instrument = self.shared.symbols.get(wanted.symbol as usize).and_then(|state| state.instrument);
-        let lot = instrument.map_or(Qty::ONE, |instrument| instrument.lot);
-        let mut approved = proposal.leg.qty;
-        for finding in &findings.list {
-            let Some(state) = self.shared.rule(finding.rule) else { continue };
-            let observed = state.rule.mode == Mode::Observe;
-            let breach = finding.breach || finding.latched;
-            if breach {
-                let Some(measure) = finding.measure else { continue };
-                turn.out.reasons.push(Reason {
-                    rule: Some(state.cited()),
-                    current: measure.current.figure(),
-                    limit: measure.limit.figure(),
-                    utilization: measure.utilization.figure(),
-                    exempt: reducing,
-                    observed,
-                    latched: finding.latched,
-                    ..Reason::of(ReasonCode::RuleBreach)
-                });
-                if !reducing && !observed {
-                    approved = approved.min(action::approved(state, finding, proposal, lot, wanted.resizable));
-                }
-            }
-            if finding.missing_pair && !reducing {
-                turn.out.reasons.push(Reason { rule: Some(state.cited()), observed, ..Reason::of(ReasonCode::CorrelationUnavailable) });
-            }
-        }
-        approved
-    }
-
-    /// What the gate knows of the place that an order would take.
-    fn place_of(&self, wanted: &Wanted) -> Place {
-        let account = &self.accounts[wanted.ix as usize];
-        let own = account.position(wanted.symbol).map_or(account.state, |position| account.state.max(position.state));
-        Place {
-            limits: EffectiveLimits::of(&account.limits, &self.shared.limits),
-            trading: own.max(self.shared.strictest(wanted.ix, wanted.strategy, wanted.symbol)),
-            restricted: self.shared.restricts(account.id, wanted.symbol),
-            max_age: self.shared.settings.max_intent_age_ms,
-        }
     }
 
     /// What a decision raises beside itself: rejections, commands taken over, episodes.
@@ -214,45 +115,6 @@ impl Desk<'_, '_> {
                 self.turn.touch(self.ix);
             }
         }
-    }
-}
-
-/// What the gate knows of the place that an order would take.
-struct Place {
-    limits: EffectiveLimits,
-    trading: TradingState,
-    restricted: bool,
-    max_age: Millis,
-}
-
-fn asked<'a>(
-    place: Place,
-    wanted: &Wanted,
-    proposal: &'a Proposal<'_>,
-    (reducing, blind, age): (bool, bool, Option<Millis>),
-    at: Millis,
-) -> Asked<'a> {
-    Asked {
-        account: proposal.account,
-        currency: proposal.account.currency,
-        state: proposal.market.get(wanted.symbol as usize).filter(|state: &&SymbolState| state.instrument.is_some()),
-        position: proposal.ask.position(),
-        limits: place.limits,
-        side: wanted.side,
-        order_type: wanted.order_type,
-        prices: wanted.prices,
-        qty: wanted.qty,
-        size_objection: wanted.size_objection,
-        overflows: wanted.overflows,
-        reducing,
-        reduce_only: wanted.reduce_only,
-        amends: wanted.amends,
-        age,
-        max_age: place.max_age,
-        trading: place.trading,
-        restricted: place.restricted,
-        rules_are_blind: blind,
-        at,
     }
 }
 

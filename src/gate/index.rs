@@ -69,10 +69,13 @@ impl Index {
         self.symbols.insert_unique(hash_of(&ix), ix, hash_of);
     }
 
+    pub(crate) fn strategy(&self, strategy: &StrategyId, strategies: &[StrategyId]) -> Option<StrategyIx> {
+        self.strategies.find(hash(0, strategy.as_bytes()), |ix| strategies[*ix as usize] == *strategy).copied()
+    }
+
     /// The place of a strategy; it gets one with its first mention.
     pub(crate) fn strategy_named(&mut self, strategy: StrategyId, strategies: &mut Vec<StrategyId>) -> StrategyIx {
-        let known = self.strategies.find(hash(0, strategy.as_bytes()), |ix| strategies[*ix as usize] == strategy).copied();
-        known.unwrap_or_else(|| {
+        self.strategy(&strategy, strategies).unwrap_or_else(|| {
             let ix = StrategyIx::try_from(strategies.len()).unwrap_or(StrategyIx::MAX);
             strategies.push(strategy);
             self.add_strategy(ix, strategies);

@@ -8,8 +8,9 @@ use ethnum::I256;
 
 use super::Gate;
 use super::decide::Wanted;
+use super::shared::Shared;
 use super::turn::Turn;
-use crate::book::{AccountIx, Content, Entry, NONE, OrderContent, Orders, Position, Status};
+use crate::book::{AccountIx, Content, Entry, NONE, OrderContent, Orders, Position, Status, StrategyIx, SymbolIx};
 use crate::domain::{
     AccountId, ClientOrderId, Decision, Factor, Field, IntentKind, Millis, Money, NotificationCode, NotificationData, NotificationType,
     OrderAmend, OrderCancel, OrderIntent, OrderPrices, Output, Qty, Reason, ReasonCode, RefusalCode, Refused, Side, Size, Symbol,
@@ -40,24 +41,7 @@ impl Gate {
             refuse_unknown_account(turn, intent.account, intent.client_order_id, None, Some((intent.symbol, intent.side, intent.size)));
             return self.count_blocked(ix, intent.client_order_id, ReasonCode::UnknownAccount, turn);
         }
-        let quantity = self.quantity(&content);
-        let (qty, size_objection) = quantity.unwrap_or_default();
-        let wanted = Wanted {
-            ix,
-            symbol: content.symbol,
-            strategy: content.strategy,
-            side: content.side,
-            order_type: content.order_type,
-            prices: content.prices,
-            qty,
-            size_objection,
-            overflows: quantity.is_none(),
-            reduce_only: content.reduce_only,
-            resizable: content.time_in_force != TimeInForce::Fok && !content.all_or_none,
-            replaces: None,
-            amends: None,
-            lowers: false,
-        };
+        let wanted = self.shared.wanted(ix, &content);
         self.decide(&wanted, content_kept, age, turn);
     }
 
@@ -158,19 +142,9 @@ impl Gate {
     }
 
     fn content_of(&mut self, intent: &OrderIntent) -> OrderContent {
-        OrderContent {
-            client_order_id: intent.client_order_id,
-            symbol: self.index.symbol_named(intent.symbol, &mut self.shared.symbols),
-            strategy: intent.strategy.map_or(NONE, |strategy| self.index.strategy_named(strategy, &mut self.shared.strategies)),
-            side: intent.side,
-            order_type: intent.order_type,
-            size: intent.size,
-            prices: intent.prices,
-            time_in_force: intent.time_in_force,
-            reduce_only: intent.reduce_only,
-            all_or_none: intent.all_or_none,
-            extended_hours: intent.extended_hours,
-        }
+        let symbol = self.index.symbol_named(intent.symbol, &mut self.shared.symbols);
+        let strategy = intent.strategy.map_or(NONE, |strategy| self.index.strategy_named(strategy, &mut self.shared.strategies));
+        content(intent, symbol, strategy)
     }
 
     /// Publishes the decision of an id again if its content is equal, refuses it if not.
@@ -237,23 +211,6 @@ impl Gate {
         (order.status == Status::Working).then_some((slot, order))
     }
 
-    /// The quantity of an order, and what is wrong with it. `None` when it leaves its type.
-    fn quantity(&self, content: &OrderContent) -> Option<(Option<i64>, Option<Field>)> {
-        match content.size {
-            Size::Qty(qty) => Some((Some(qty.0), None)),
-            Size::Unclear(qty, _) => Some((qty.map(|qty| qty.0), Some(Field::Qty))),
-            Size::Notional(notional) => {
-                let state = self.shared.symbols.get(content.symbol as usize);
-                let defined = state.and_then(|state| Some((state, state.instrument?)));
-                let priced =
-                    defined.and_then(|(state, instrument)| Some((check::order_price(&content.prices, content.side, state)?, instrument)));
-                let Some((price, instrument)) = priced else { return Some((None, None)) };
-                let units = notional_lots(notional, price.0, instrument.multiplier, instrument.lot)?;
-                Some((Some(units), (units == 0).then_some(Field::Notional)))
-            }
-        }
-    }
-
     /// The decision goes out, its id is used up, and `reserve` gets the slot.
     pub(super) fn publish_and_remember(
         &mut self,
@@ -310,6 +267,64 @@ impl Gate {
         let account = &self.accounts[ix as usize];
         let (code, kind) = (NotificationCode::OrderRejected, NotificationType::OrderRejected);
         turn.notify(Some(account), &self.shared.limits, code, kind, data);
+    }
+}
+
+impl Shared {
+    /// A new order as it would work if it were allowed.
+    pub(super) fn wanted(&self, ix: AccountIx, content: &OrderContent) -> Wanted {
+        let quantity = self.quantity(content);
+        let (qty, size_objection) = quantity.unwrap_or_default();
+        Wanted {
+            ix,
+            symbol: content.symbol,
+            strategy: content.strategy,
+            side: content.side,
+            order_type: content.order_type,
+            prices: content.prices,
+            qty,
+            size_objection,
+            overflows: quantity.is_none(),
+            reduce_only: content.reduce_only,
+            resizable: content.time_in_force != TimeInForce::Fok && !content.all_or_none,
+            replaces: None,
+            amends: None,
+            lowers: false,
+        }
+    }
+
+    /// The quantity of an order, and what is wrong with it. `None` when it leaves its type.
+    fn quantity(&self, content: &OrderContent) -> Option<(Option<i64>, Option<Field>)> {
+        match content.size {
+            Size::Qty(qty) => Some((Some(qty.0), None)),
+            Size::Unclear(qty, _) => Some((qty.map(|qty| qty.0), Some(Field::Qty))),
+            Size::Notional(notional) => {
+                let state = self.symbols.get(content.symbol as usize);
+                let defined = state.and_then(|state| Some((state, state.instrument?)));
+                let priced =
+                    defined.and_then(|(state, instrument)| Some((check::order_price(&content.prices, content.side, state)?, instrument)));
+                let Some((price, instrument)) = priced else { return Some((None, None)) };
+                let units = notional_lots(notional, price.0, instrument.multiplier, instrument.lot)?;
+                Some((Some(units), (units == 0).then_some(Field::Notional)))
+            }
+        }
+    }
+}
+
+/// What an order says, its names interned.
+pub(super) const fn content(intent: &OrderIntent, symbol: SymbolIx, strategy: StrategyIx) -> OrderContent {
+    OrderContent {
+        client_order_id: intent.client_order_id,
+        symbol,
+        strategy,
+        side: intent.side,
+        order_type: intent.order_type,
+        size: intent.size,
+        prices: intent.prices,
+        time_in_force: intent.time_in_force,
+        reduce_only: intent.reduce_only,
+        all_or_none: intent.all_or_none,
+        extended_hours: intent.extended_hours,
     }
 }
 

@@ -4,6 +4,7 @@
 //! reads no clock, and does not fail: what cannot be taken is an effect. Deliberately absent: wire
 //! formats, offsets that mean anything, threads.
 
+mod ask;
 mod closings;
 mod control;
 mod decide;
@@ -11,12 +12,15 @@ mod desk;
 mod execution;
 mod index;
 mod intent;
+mod judge;
+mod look;
 mod price;
 mod shared;
 mod split;
 mod states;
 mod time;
 mod turn;
+mod uses;
 mod valuation;
 mod view;
 
@@ -30,7 +34,10 @@ use index::Index;
 use turn::Turn;
 
 pub use crate::book::Account;
-pub use shared::Shared;
+pub use ask::{Asking, Headroom, Opinion, RuleList};
+pub use look::{Killing, OpenCommand, OpenPosition};
+pub use shared::{RestrictedSymbols, SettingValues, Shared};
+pub use uses::{RuleUse, Unmeasured};
 pub use view::{BookView, PositionView, WorkingView};
 
 /// The state machine of one shard: no clock, no I/O, no locks.

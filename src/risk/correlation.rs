@@ -2,8 +2,10 @@
 //!
 //! Invariant: what is remembered is a function of the bars, so forgetting it changes nothing.
 
+use std::collections::BTreeMap;
+
 use crate::book::{RuleIx, SymbolIx};
-use crate::domain::Rule;
+use crate::domain::{Id, Rule};
 use crate::market::bars::{Bars, correlation};
 use crate::market::symbol::SymbolState;
 
@@ -67,8 +69,44 @@ impl Correlations {
     }
 }
 
+/// What a correlation counts: the window, the fewest returns, the bars.
+pub type Counted = (u32, u32, Id);
+
+/// The revisions of the bars of the two, and what they gave.
+type Told = ((u64, u64), Option<i64>);
+
+/// Correlations that readers ask for again and again. Unlike [`Correlations`] it outlives changes of rules, and knows of a split by the
+/// revisions of the bars themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Pairs {
+    known: BTreeMap<(SymbolIx, SymbolIx, Counted), Told>,
+}
+
+impl Pairs {
+    /// `rho` of two symbols, in units of 1e-9. `None` when too few bars are common or one does not move.
+    pub fn rho(&mut self, counted: Counted, a: (SymbolIx, &SymbolState), b: (SymbolIx, &SymbolState)) -> Option<i64> {
+        // Sums run in the same order whichever symbol is asked for.
+        let (first, second) = if a.0 < b.0 { (a, b) } else { (b, a) };
+        let (one, other) = (series(first.1, &counted.2)?, series(second.1, &counted.2)?);
+        let (place, revisions) = ((first.0, second.0, counted), (one.revision(), other.revision()));
+        if let Some((_, rho)) = self.known.get(&place).filter(|(known, _)| *known == revisions) {
+            return *rho;
+        }
+        if self.known.len() > PAIRS_MAX {
+            self.known.clear();
+        }
+        let rho = correlation(one, other, counted.0 as usize, counted.1 as usize);
+        self.known.insert(place, (revisions, rho));
+        rho
+    }
+}
+
+fn series<'a>(state: &'a SymbolState, timeframe: &Id) -> Option<&'a Bars> {
+    state.bars.iter().find(|(name, _)| name == timeframe).map(|(_, bars)| bars)
+}
+
 fn bars_of<'a>(state: &'a SymbolState, rule: &Rule) -> Option<&'a Bars> {
-    state.bars.iter().find(|(timeframe, _)| *timeframe == rule.timeframe).map(|(_, bars)| bars)
+    series(state, &rule.timeframe)
 }
 
 /// The element in a place; the list grows to it.

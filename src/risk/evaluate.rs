@@ -156,18 +156,31 @@ fn stands(state: &RuleState, finding: &Finding, proposal: &Proposal<'_>, correla
     worst.rho.is_some_and(|rho| rules::correlation(&state.rule, rho).breaches())
 }
 
+/// The pair that correlates most.
 #[derive(Clone, Copy, Debug, Default)]
-struct WorstPair {
-    rho: Option<i64>,
-    missing: bool,
+pub struct WorstPair {
+    /// Its correlation, the sides counted, in units of 1e-9.
+    pub rho: Option<i64>,
+    /// That of some pair is not available.
+    pub missing: bool,
 }
 
 fn worst_pair(place: RuleIx, state: &RuleState, proposal: &Proposal<'_>, side: Side, correlations: &mut Correlations) -> WorstPair {
+    worst_pair_of((proposal.account, proposal.market), proposal.symbol, side, |a, b| correlations.rho(place, &state.rule, a, b))
+}
+
+/// The largest correlation of a side of a symbol with what an account holds in others; `rho` gives that of two symbols.
+pub fn worst_pair_of<'a>(
+    (account, market): (&Account, &'a [SymbolState]),
+    symbol: SymbolIx,
+    side: Side,
+    mut rho: impl FnMut((SymbolIx, &'a SymbolState), (SymbolIx, &'a SymbolState)) -> Option<i64>,
+) -> WorstPair {
     let mut worst = WorstPair::default();
-    let Some(own) = proposal.market.get(proposal.symbol as usize) else { return worst };
-    for position in proposal.account.positions.iter().filter(|position| position.holding.qty != 0 && position.symbol != proposal.symbol) {
-        let Some(other) = proposal.market.get(position.symbol as usize) else { continue };
-        match correlations.rho(place, &state.rule, (proposal.symbol, own), (position.symbol, other)) {
+    let Some(own) = market.get(symbol as usize) else { return worst };
+    for position in account.positions.iter().filter(|position| position.holding.qty != 0 && position.symbol != symbol) {
+        let Some(other) = market.get(position.symbol as usize) else { continue };
+        match rho((symbol, own), (position.symbol, other)) {
             Some(rho) => {
                 let effective = rho * side.sign() * position.holding.qty.signum();
                 worst.rho = Some(worst.rho.map_or(effective, |rho| rho.max(effective)));

@@ -9,6 +9,7 @@ pub mod correlation;
 pub mod evaluate;
 pub mod figures;
 pub mod measure;
+pub mod portfolio;
 pub mod rule;
 pub mod rules;
 pub mod sizing;

@@ -22,7 +22,7 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Renames `dir` to `dir.broken-N`, the next free N, and removes the oldest so that at most `kept_max` stay. Gives the new name.
-pub(super) fn move_aside(dir: &Path, kept_max: usize) -> io::Result<Option<PathBuf>> {
+pub(crate) fn move_aside(dir: &Path, kept_max: usize) -> io::Result<Option<PathBuf>> {
     if !dir.exists() {
         return Ok(None);
     }

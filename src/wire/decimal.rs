@@ -30,6 +30,12 @@ pub(super) fn units(text: &[u8]) -> Result<i128, DecimalFault> {
     }
 }
 
+/// Reads a decimal as records have them, in units of 1e-8; `None` when it is none, or does not fit.
+#[must_use]
+pub fn parse_units(text: &[u8]) -> Option<i128> {
+    units(text).ok()
+}
+
 const POWERS: [i64; 9] = [100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
 
 /// The common case in one pass, if this is one: no sign, no exponent, few digits.

@@ -3,24 +3,34 @@
 //! Invariant: what is served is in the document and the other way round; both come from the same `routes()` of each area. What is
 //! not in [`public`] is behind [`identify`]. Deliberately absent: what an area does; each has its own file.
 
+pub mod account_writes;
+pub mod accounts;
 mod api_key_views;
 mod api_keys;
 mod auth;
+pub mod books;
+pub mod decisions;
 mod document;
 pub mod idempotency;
+pub mod instruments;
 pub mod json;
 pub mod notification_contacts;
 pub mod notification_preferences;
 pub mod notifications;
 pub mod page;
 mod people_desk;
+pub mod portfolio_risk;
+pub mod risk_checks;
+pub mod risk_rules;
 mod secret_body;
+pub mod system;
 mod tokens;
 mod users;
 mod vault;
 #[cfg(test)]
 mod vault_tests;
 pub mod versions;
+pub mod words;
 
 use std::sync::Arc;
 
@@ -32,7 +42,9 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::caller::{Door, identify, locate};
-use super::{Face, accounts, intents, records, topics};
+use crate::notify::Notifier;
+
+use super::{Face, intents, records, topics};
 
 pub use api_keys::VaultDesk;
 pub use people_desk::Desk;
@@ -53,18 +65,42 @@ pub struct Areas {
     pub outside: Vec<OpenApiRouter>,
 }
 
-/// Records, intents, topics, books: what the daemon had first.
+/// Records, intents, topics: what the daemon had first.
 fn face_routes() -> OpenApiRouter<Face> {
     OpenApiRouter::new()
         .routes(routes!(records::post))
         .routes(routes!(intents::post))
         .routes(routes!(topics::get))
-        .routes(routes!(accounts::get))
 }
 
 /// About people, for those who proved who they are.
 fn desk_routes() -> OpenApiRouter<Arc<Desk>> {
     auth::routes().merge(users::routes()).merge(tokens::routes())
+}
+
+/// About rules, accounts, instruments, decisions.
+#[must_use]
+pub fn books_routes() -> OpenApiRouter<Arc<books::Books>> {
+    OpenApiRouter::new()
+        .merge(risk_checks::routes())
+        .merge(portfolio_risk::routes())
+        .merge(risk_rules::routes())
+        .merge(accounts::routes())
+        .merge(account_writes::routes())
+        .merge(instruments::routes())
+        .merge(decisions::routes())
+}
+
+/// About notifications.
+#[must_use]
+pub fn notify_routes() -> OpenApiRouter<Arc<Notifier>> {
+    notifications::routes().merge(notification_preferences::routes()).merge(notification_contacts::routes())
+}
+
+/// What mails and messages lead to.
+#[must_use]
+pub fn notify_public_routes() -> OpenApiRouter<Arc<Notifier>> {
+    notification_contacts::public_routes()
 }
 
 /// About broker keys and the vault.
@@ -80,7 +116,11 @@ pub fn openapi() -> OpenApi {
         face_routes().split_for_parts().1,
         auth::public_routes().split_for_parts().1,
         desk_routes().split_for_parts().1,
+        books_routes().split_for_parts().1,
+        system::routes().split_for_parts().1,
         vault_routes().split_for_parts().1,
+        notify_routes().split_for_parts().1,
+        notify_public_routes().split_for_parts().1,
     ])
 }
 

@@ -1,0 +1,239 @@
+//! What the handlers about books, rules and decisions share.
+//!
+//! Invariant: whoever may not know of an account gets the same answer as for one that does not exist.
+//! A write is answered when every shard has folded its record, with the record's position; a request
+//! that brings a position waits for it, within bounds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::json::answer;
+use crate::api::caller::Caller;
+use crate::api::problem::{ApiCode, Problem};
+use crate::api::records::log_problem;
+use crate::control::commands::{By, CommandError, Commands, ControlRecord, parse_positions, position_text};
+use crate::control::decisions::{Decisions, IndexError};
+use crate::control::replica::{ReplicaError, Replicas};
+use crate::domain::{AccountId, Source};
+use crate::engine::Partitioner;
+use crate::gate::Gate;
+use crate::risk::correlation::Pairs;
+
+/// The header with the position of a record.
+pub const POSITION: &str = "x-ordergate-position";
+/// How long a request waits for the position that it brings.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a read waits for what was answered before it; then it answers with what there is.
+const FRESH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The ledger offset of a shard below which everything stands that this process has answered, if it can tell without asking anyone.
+pub type Committed = Arc<dyn Fn(u32) -> Option<u64> + Send + Sync>;
+
+/// The state of the handlers about books.
+pub struct Books {
+    /// The books.
+    pub replicas: Arc<Replicas>,
+    /// What writes operators' records.
+    pub commands: Arc<Commands>,
+    /// What was decided.
+    pub decisions: Arc<Decisions>,
+    /// How accounts are spread.
+    pub partitioner: Partitioner,
+    /// Correlations that were told before, by shard.
+    pub pairs: Arc<Vec<Mutex<Pairs>>>,
+    /// What is committed here: a read is never older than an answer that this process gave.
+    pub committed: Committed,
+}
+
+impl Books {
+    /// Lends the correlations of a shard's symbols to a question.
+    pub fn with_pairs<R>(pairs: &[Mutex<Pairs>], shard: u32, question: impl FnOnce(&mut Pairs) -> R) -> R {
+        match pairs.get(shard as usize) {
+            Some(pairs) => question(&mut pairs.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => question(&mut Pairs::default()),
+        }
+    }
+
+    /// The shard of an account.
+    #[must_use]
+    pub fn shard_of(&self, account: AccountId) -> u32 {
+        self.partitioner.partition(account.as_bytes(), self.replicas.count())
+    }
+
+    /// Waits for the position that a request brings, if it brings one.
+    ///
+    /// # Errors
+    /// It is no position, or not reached in time.
+    pub async fn arrive(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        for value in headers.get_all(POSITION) {
+            let wrong = |_| {
+                Problem::new(ApiCode::InvalidParameter, "X-Ordergate-Position is no position that we gave").field("X-Ordergate-Position")
+            };
+            let text = value.to_str().map_err(|_| String::new()).map_err(wrong)?;
+            for source in parse_positions(text).map_err(wrong)? {
+                self.replicas.wait_for(source, PATIENCE).await.map_err(replica_problem)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a replica has folded what this process has answered. One that is late answers as it is.
+    async fn freshen(&self, shard: u32) -> Result<(), Problem> {
+        let Some(next) = (self.committed)(shard) else { return Ok(()) };
+        match self.replicas.wait_for_ledger(shard, next, FRESH_PATIENCE).await {
+            Ok(()) | Err(ReplicaError::Late { .. }) => Ok(()),
+            Err(error) => Err(replica_problem(error)),
+        }
+    }
+
+    /// The same, of all of them.
+    ///
+    /// # Errors
+    /// A replica is broken.
+    pub async fn freshen_all(&self) -> Result<(), Problem> {
+        for shard in 0..self.replicas.count() {
+            self.freshen(shard).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the gate of a shard, as it is after everything that this process has answered.
+    ///
+    /// # Errors
+    /// The replica does not answer.
+    pub async fn ask<R: Send + 'static>(&self, shard: u32, question: impl FnOnce(&Gate) -> R + Send + 'static) -> Result<R, Problem> {
+        self.freshen(shard).await?;
+        self.replicas.ask(shard, question).await.map_err(replica_problem)
+    }
+
+    /// Asks the gate of an account that the caller may know of; `None` of one that was never opened is told as unknown.
+    ///
+    /// # Errors
+    /// There is no such account for this caller, or the replica does not answer.
+    pub async fn ask_of<R: Send + 'static>(
+        &self,
+        caller: &Caller,
+        account: &str,
+        question: impl FnOnce(&Gate, AccountId) -> Option<R> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let account = AccountId::parse(account.as_bytes()).filter(|id| caller.may_read(id.as_str())).ok_or_else(unknown_account)?;
+        self.ask(self.shard_of(account), move |gate| question(gate, account)).await?.ok_or_else(unknown_account)
+    }
+
+    /// The account, if the caller may act for it.
+    ///
+    /// # Errors
+    /// It is unknown to the caller, or only to be read.
+    pub async fn writable(&self, caller: &Caller, account: &str) -> Result<AccountId, Problem> {
+        let known = self.ask_of(caller, account, |gate, id| gate.account(id).map(|account| account.id)).await?;
+        if caller.may_write(known.as_str()) {
+            return Ok(known);
+        }
+        Err(Problem::new(ApiCode::Forbidden, "the account may only be read"))
+    }
+
+    /// Writes an operator's record.
+    ///
+    /// # Errors
+    /// It was refused, or is not applied yet.
+    pub async fn write(&self, caller: &Caller, reason: Option<&str>, record: ControlRecord) -> Result<Source, Problem> {
+        let by = by(caller, reason);
+        self.commands.write(record, &by).await.map_err(command_problem)
+    }
+}
+
+/// Who asks, for the record and the audit.
+#[must_use]
+pub fn by(caller: &Caller, reason: Option<&str>) -> By {
+    By { actor: caller.name.clone(), address: caller.address, reason: reason.unwrap_or_default().to_owned() }
+}
+
+/// An account that is not there, or that the caller may not know of.
+#[must_use]
+pub fn unknown_account() -> Problem {
+    Problem::new(ApiCode::UnknownAccount, "the account was never opened").field("account")
+}
+
+/// An answer with the position of what was written.
+#[must_use]
+pub fn written(status: StatusCode, source: Source, value: &impl Serialize) -> Response {
+    positioned(answer(status, value), source)
+}
+
+/// The same answer with a position.
+#[must_use]
+pub fn positioned(mut response: Response, source: Source) -> Response {
+    if let Ok(position) = HeaderValue::from_str(&position_text(source)) {
+        response.headers_mut().insert(POSITION, position);
+    }
+    response
+}
+
+/// How a replica that does not answer is told.
+#[must_use]
+pub fn replica_problem(error: ReplicaError) -> Problem {
+    let code = match error {
+        ReplicaError::NoSuchShard { .. } | ReplicaError::Starting { .. } | ReplicaError::Broken { .. } | ReplicaError::Stopped => {
+            ApiCode::NotReady
+        }
+        ReplicaError::Late { .. } => ApiCode::NotApplied,
+    };
+    Problem::new(code, error.to_string())
+}
+
+/// How an index that does not answer is told.
+#[must_use]
+pub fn index_problem(error: &IndexError) -> Problem {
+    tracing::warn!(%error, "decisions cannot be searched");
+    Problem::new(ApiCode::NotReady, "the index of decisions is being made anew")
+}
+
+/// How a record that has not become what was asked is told.
+#[must_use]
+pub fn command_problem(error: CommandError) -> Problem {
+    match error {
+        CommandError::Unreadable { code, field, message } => {
+            let problem = Problem::new(ApiCode::InvalidField, message).with("reason", code);
+            match field {
+                Some(field) => problem.field(&field),
+                None => problem,
+            }
+        }
+        CommandError::Refused { refusal, place } => {
+            let problem = Problem::new(ApiCode::RecordRefused, refusal.message).with("reason", refusal.code);
+            let problem = problem.with("position", position_text(place));
+            match refusal.field {
+                Some(field) => problem.field(&field),
+                None => problem,
+            }
+        }
+        CommandError::Log(error) => log_problem(&error),
+        CommandError::NotDurable => Problem::new(ApiCode::AppendTimeout, error.to_string()),
+        CommandError::NotApplied { place, .. } => {
+            Problem::new(ApiCode::NotApplied, error.to_string()).with("position", position_text(place))
+        }
+    }
+}
+
+/// An id that nobody has used: time, process and a count, hashed.
+#[must_use]
+pub fn fresh_id(prefix: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let text = format!("{nanos}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    format!("{prefix}-{}", &blake3::hash(text.as_bytes()).to_hex()[..16])
+}
+
+/// A version of something that has none of its own: what it says, hashed.
+#[must_use]
+pub fn version_of(value: &Value) -> u64 {
+    let hash = blake3::hash(value.to_string().as_bytes());
+    hash.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes) >> 11)
+}

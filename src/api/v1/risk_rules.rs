@@ -1,0 +1,354 @@
+//! `/api/v1/risk-rules`: the rules that bind every order, with what they did and how full they are.
+//!
+//! Invariant: a rule exists when the gate has folded its record; the answer carries that position, and the
+//! next intent behind it is held against the rule. Deliberately absent: versions in the log; an update
+//! compares what the client saw with what holds, one update at a time on this instance.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::books::{Books, command_problem, fresh_id, positioned, unknown_account, version_of, written};
+use super::json::{Json, answer};
+use super::page::{Page, PathId};
+use super::versions;
+use super::words::{RuleBody, figure, rule_value};
+use crate::api::caller::Caller;
+use crate::api::problem::{ApiCode, Problem};
+use crate::api::query::Query;
+use crate::control::commands::{Commands, ControlRecord};
+use crate::control::decisions::Tally;
+use crate::domain::{AccountId, ControlEvent, Figure, Millis, Rule, RuleId, RuleType};
+use crate::gate::{Asking, Gate, RuleUse, Unmeasured};
+use crate::risk::correlation::Pairs;
+
+/// More accounts than these are not measured for a list.
+const MEASURED_MAX: usize = 1_000;
+
+/// The paths.
+pub fn routes() -> OpenApiRouter<Arc<Books>> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, remove))
+}
+
+/// A rule, what it did, and how full it is now.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RuleView {
+    /// The rule, with its defaults filled in.
+    #[serde(flatten)]
+    #[schema(value_type = RuleBody)]
+    rule: Value,
+    /// How often it was breached: `RULE_BREACH` notifications that are kept.
+    breach_count: u64,
+    /// When it was breached last, in ms since the epoch.
+    last_breach_at: Option<Millis>,
+    /// How many decisions cite a breach of it, exempt ones left out.
+    decision_count: u64,
+    /// When one did last.
+    last_decision_at: Option<Millis>,
+    /// The fullest that it is now of any account that you may know of.
+    utilization: Option<Fullest>,
+    /// Why there is no utilisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    utilization_reason: Option<&'static str>,
+}
+
+/// Where a rule is fullest.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Fullest {
+    /// `current / limit`; `inf` of a limit that is nothing.
+    utilization: String,
+    /// What was measured.
+    current: Option<String>,
+    /// What it is held against.
+    limit: Option<String>,
+    /// The account.
+    account: String,
+    /// The symbol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<String>,
+    /// The sector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sector: Option<String>,
+    /// It breaches.
+    breach: bool,
+    /// It breached before, and stays so.
+    latched: bool,
+}
+
+/// A page of rules, by id.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RuleViews {
+    /// The rules.
+    items: Vec<RuleView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+fn unknown() -> Problem {
+    Problem::new(ApiCode::UnknownObject, "there is no such rule")
+}
+
+/// Rules of an account are for those who may know of it; the others cover everyone.
+pub(super) fn may_read(caller: &Caller, rule: &Rule) -> bool {
+    rule.scope.account.is_none_or(|account| caller.may_read(account.as_str()))
+}
+
+fn may_write(caller: &Caller, rule: &Rule) -> Result<(), Problem> {
+    match rule.scope.account {
+        Some(account) if caller.may_write(account.as_str()) => Ok(()),
+        Some(account) if !caller.may_read(account.as_str()) => Err(unknown_account().field("scope.account")),
+        Some(_) => Err(Problem::new(ApiCode::Forbidden, "the account may only be read")),
+        None => caller.require_admin(),
+    }
+}
+
+/// What is listed.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    account: Option<AccountId>,
+    rule_type: Option<RuleType>,
+    active: Option<bool>,
+}
+
+impl Wanted {
+    fn read(query: &Query) -> Result<Self, Problem> {
+        let wrong = |field: &str, what: &str| Problem::new(ApiCode::InvalidParameter, what).field(field);
+        let account = query.text("account").map(|text| AccountId::parse(text.as_bytes()).ok_or_else(|| wrong("account", "no account id")));
+        let rule_type = query.text("type").map(|text| RuleType::parse(text).ok_or_else(|| wrong("type", "no type of rule")));
+        let active = query.text("active").map(|_| query.flag("active"));
+        Ok(Self { account: account.transpose()?, rule_type: rule_type.transpose()?, active: active.transpose()? })
+    }
+
+    fn takes(&self, rule: &Rule) -> bool {
+        self.account.is_none_or(|account| rule.scope.account.is_none_or(|only| only == account))
+            && self.rule_type.is_none_or(|wanted| rule.rule_type == wanted)
+            && self.active.is_none_or(|wanted| rule.active == wanted)
+    }
+}
+
+/// Lists rules.
+#[utoipa::path(get, path = "/risk-rules", tag = "risk-rules", params(
+    ("account" = Option<String>, Query, description = "Rules that cover this account; utilisation is then its own"),
+    ("type" = Option<String>, Query, description = "Rules of this type"),
+    ("active" = Option<bool>, Query, description = "Rules that are active, or are not"),
+    ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
+    ("cursor" = Option<String>, Query, description = "Where the last page ended"),
+), responses((status = 200, description = "Rules by id", body = RuleViews)))]
+async fn list(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let query = Query::read(uri.query(), &["account", "type", "active", "limit", "cursor"])?;
+    let (page, wanted) = (Page::read(&query)?, Wanted::read(&query)?);
+    books.arrive(&headers).await?;
+    if let Some(account) = wanted.account {
+        books.ask_of(&caller, account.as_str(), |gate, id| gate.account(id).map(|_| ())).await?;
+    }
+    let (asker, asked) = (caller.clone(), wanted.clone());
+    let rules = books.ask(0, move |gate| rules_of(gate, |rule| may_read(&asker, rule) && asked.takes(rule))).await?;
+    let (rules, next_cursor) = page.cut(rules, |rule| rule.id.as_str());
+    let items = views(&books, &caller, rules, wanted.account).await?;
+    Ok(answer(StatusCode::OK, &RuleViews { items, next_cursor }))
+}
+
+fn rules_of(gate: &Gate, wanted: impl Fn(&Rule) -> bool) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = gate.rules().map(|state| &state.rule).filter(|rule| wanted(rule)).cloned().collect();
+    rules.sort_by_key(|rule| rule.id);
+    rules
+}
+
+/// The rules with what they did and how full they are.
+async fn views(books: &Arc<Books>, caller: &Caller, rules: Vec<Rule>, only: Option<AccountId>) -> Result<Vec<RuleView>, Problem> {
+    let index = books.decisions.clone();
+    let tallies = tokio::task::spawn_blocking(move || index.tallies()).await.unwrap_or_default();
+    let mut measured: Vec<(AccountId, RuleUse)> = Vec::new();
+    let mut too_many = false;
+    for shard in 0..books.replicas.count() {
+        let ids: Vec<RuleId> = rules.iter().map(|rule| rule.id).collect();
+        let scopes: Vec<Option<AccountId>> = rules.iter().map(|rule| rule.scope.account).collect();
+        let (caller, pairs) = (caller.clone(), books.pairs.clone());
+        let found = books
+            .ask(shard, move |gate| Books::with_pairs(&pairs, shard, |pairs| measure(gate, &caller, (&ids, &scopes), only, pairs)))
+            .await?;
+        match found {
+            Some(found) => measured.extend(found),
+            None => too_many = true,
+        }
+    }
+    Ok(rules.iter().map(|rule| view(rule, tallies.get(&rule.id).copied().unwrap_or_default(), &measured, too_many)).collect())
+}
+
+/// How full rules are of the accounts of a shard; `None` when there are too many accounts.
+fn measure(
+    gate: &Gate,
+    caller: &Caller,
+    (ids, scopes): (&[RuleId], &[Option<AccountId>]),
+    only: Option<AccountId>,
+    pairs: &mut Pairs,
+) -> Option<Vec<(AccountId, RuleUse)>> {
+    let mut rules = gate.rule_list(Asking::All)?;
+    rules.retain(|rule| ids.contains(&rule.id));
+    let everyone = scopes.iter().any(Option::is_none);
+    let covered = |id: &AccountId| only.map_or(everyone || scopes.contains(&Some(*id)), |only| only == *id);
+    let accounts = gate.accounts().iter().filter(|account| !account.closed && covered(&account.id) && caller.may_read(account.id.as_str()));
+    let accounts: Vec<AccountId> = accounts.map(|account| account.id).take(MEASURED_MAX + 1).collect();
+    if accounts.len() > MEASURED_MAX {
+        return None;
+    }
+    Some(
+        accounts
+            .into_iter()
+            .flat_map(|id| gate.uses(id, &rules, pairs).unwrap_or_default().into_iter().map(move |used| (id, used)))
+            .collect(),
+    )
+}
+
+fn fullness(figure: Figure) -> Option<i128> {
+    match figure {
+        Figure::Absent | Figure::Unknown => None,
+        Figure::Infinite => Some(i128::MAX),
+        Figure::Units(units) => Some(units),
+    }
+}
+
+fn view(rule: &Rule, tally: Tally, measured: &[(AccountId, RuleUse)], too_many: bool) -> RuleView {
+    let of = measured.iter().filter(|(_, used)| used.rule.id == rule.id);
+    let fullest = of.clone().filter(|(_, used)| fullness(used.utilization).is_some()).max_by_key(|(_, used)| fullness(used.utilization));
+    let utilization = fullest.map(|(account, used)| Fullest {
+        utilization: figure(used.utilization).unwrap_or_default(),
+        current: figure(used.current),
+        limit: figure(used.limit),
+        account: account.to_string(),
+        symbol: used.symbol.map(|symbol| symbol.to_string()),
+        sector: used.sector.map(|sector| sector.to_string()),
+        breach: used.breach,
+        latched: used.latched,
+    });
+    let why = || of.clone().find_map(|(_, used)| used.unmeasured).map_or("NO_ACCOUNT", Unmeasured::as_str);
+    RuleView {
+        rule: rule_value(rule),
+        breach_count: tally.breaches,
+        last_breach_at: tally.last_breach,
+        decision_count: tally.decisions,
+        last_decision_at: tally.last_decision,
+        utilization_reason: utilization.is_none().then(|| if too_many { "TOO_MANY_ACCOUNTS" } else { why() }),
+        utilization,
+    }
+}
+
+async fn find(books: &Arc<Books>, caller: &Caller, id: &str) -> Result<Rule, Problem> {
+    let id = RuleId::parse(id.as_bytes()).ok_or_else(unknown)?;
+    let rule = books.ask(0, move |gate| gate.find_rule(id).cloned()).await?;
+    rule.filter(|rule| may_read(caller, rule)).ok_or_else(unknown)
+}
+
+/// The rule of a body, read as the gate will read it.
+pub(super) fn rule_of(body: &RuleBody) -> Result<Rule, Problem> {
+    let value = json!({"event": "rule_created", "rule": body});
+    let read = Commands::read(&value).map_err(command_problem)?;
+    let ControlEvent::RuleCreated(rule) = read else { return Err(Problem::new(ApiCode::Internal, "a rule was read as something else")) };
+    Ok(rule)
+}
+
+async fn shown(books: &Arc<Books>, caller: &Caller, rule: Rule) -> Result<Response, Problem> {
+    let version = version_of(&rule_value(&rule));
+    let view = views(books, caller, vec![rule], None).await?.pop().ok_or_else(unknown)?;
+    Ok(versions::tagged(answer(StatusCode::OK, &view), version))
+}
+
+/// Creates a rule. It binds every intent behind the position in the answer.
+#[utoipa::path(post, path = "/risk-rules", tag = "risk-rules", request_body = RuleBody,
+    responses((status = 201, description = "The rule", body = RuleView), (status = 422, description = "It is no rule, or its id is taken")))]
+async fn create(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    body: Json<RuleBody>,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let mut body = body.value;
+    body.id.get_or_insert_with(|| fresh_id("rule"));
+    let rule = rule_of(&body)?;
+    may_write(&caller, &rule)?;
+    let record = ControlRecord::new("rule.create", format!("rule:{}", rule.id), "rule_created", json!({"rule": body}));
+    let source = books.write(&caller, None, record).await?;
+    let mut response = shown(&books, &caller, rule).await?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(positioned(response, source))
+}
+
+/// Shows a rule.
+#[utoipa::path(get, path = "/risk-rules/{id}", tag = "risk-rules", params(("id" = String, Path, description = "The rule's id")),
+    responses((status = 200, description = "The rule, with its ETag", body = RuleView)))]
+async fn get(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    books.arrive(&headers).await?;
+    let rule = find(&books, &caller, &id).await?;
+    shown(&books, &caller, rule).await
+}
+
+/// Changes a rule: the body is the whole rule. Its latches and episodes stay, and so must its type.
+#[utoipa::path(put, path = "/risk-rules/{id}", tag = "risk-rules", request_body = RuleBody, params(
+    ("id" = String, Path, description = "The rule's id"),
+    ("If-Match" = String, Header, description = "The ETag of the rule that you saw"),
+), responses((status = 200, description = "The rule as it is now", body = RuleView), (status = 412, description = "Somebody else changed it")))]
+async fn update(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Json<RuleBody>,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let mut body = body.value;
+    if body.id.get_or_insert_with(|| id.clone()) != &id {
+        return Err(Problem::new(ApiCode::InvalidField, "a rule keeps its id").field("id"));
+    }
+    let _one_at_a_time = books.commands.turn().await;
+    let before = find(&books, &caller, &id).await?;
+    may_write(&caller, &before)?;
+    if versions::wanted(&headers)? != version_of(&rule_value(&before)) {
+        return Err(Problem::new(ApiCode::PreconditionFailed, "the rule was changed by somebody else: read it again"));
+    }
+    let rule = rule_of(&body)?;
+    may_write(&caller, &rule)?;
+    let record = ControlRecord::new("rule.update", format!("rule:{}", rule.id), "rule_updated", json!({"rule": body}));
+    let source = books.write(&caller, None, record).await?;
+    Ok(positioned(shown(&books, &caller, rule).await?, source))
+}
+
+/// Deletes a rule, with its latches and episodes.
+#[utoipa::path(delete, path = "/risk-rules/{id}", tag = "risk-rules", params(("id" = String, Path, description = "The rule's id")),
+    responses((status = 200, description = "The rule as it was")))]
+async fn remove(
+    State(books): State<Arc<Books>>,
+    Extension(caller): Extension<Caller>,
+    PathId(id): PathId,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    let _one_at_a_time = books.commands.turn().await;
+    let before = find(&books, &caller, &id).await?;
+    may_write(&caller, &before)?;
+    let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
+    let source = books.write(&caller, None, record).await?;
+    Ok(written(StatusCode::OK, source, &rule_value(&before)))
+}

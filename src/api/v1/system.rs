@@ -1,0 +1,186 @@
+//! `GET /api/v1/system`: the shards, their owners, their lag, their ledgers' heads, the replicas, the index, the versions.
+//!
+//! Invariant: it only tells what others say of themselves. For administrators.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::books::Books;
+use super::json::answer;
+use crate::api::Gates;
+use crate::api::caller::Caller;
+use crate::api::problem::Problem;
+use crate::api::query::Query;
+use crate::control::replica::Reached;
+use crate::engine::{Phase, Status};
+use crate::market::calendar::tzdb_version;
+
+/// The state of the handler.
+#[derive(Clone)]
+pub struct System {
+    /// The books, and what was decided.
+    pub books: Arc<Books>,
+    /// The shards of this process.
+    pub gates: Arc<dyn Gates>,
+    /// What this instance is called.
+    pub instance: String,
+}
+
+/// The paths.
+pub fn routes() -> OpenApiRouter<Arc<System>> {
+    OpenApiRouter::new().routes(routes!(get))
+}
+
+/// The system as this instance sees it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SystemView {
+    instance: String,
+    version: &'static str,
+    /// The release of the time zone database.
+    tzdb_version: &'static str,
+    shards: Vec<ShardView>,
+    /// How old answers may be, in ms; `null` before a replica has read its ledger.
+    replica_age_ms: Option<u64>,
+    decisions: IndexView,
+    /// What an operator should know.
+    notes: Vec<String>,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ShardView {
+    shard: u32,
+    /// What it does here; `null` where it runs elsewhere.
+    here: Option<ShardHere>,
+    replica: ReplicaView,
+}
+
+/// A shard that runs on this instance.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ShardHere {
+    /// `following`, `claiming`, `repairing`, `owning`, `draining`, `waiting`, `refusing` or `stopped`.
+    phase: &'static str,
+    /// Why, where there is a reason.
+    why: Option<String>,
+    term: u64,
+    seq: u64,
+    committed_seq: u64,
+    frames_in_flight: usize,
+    outputs_in_flight: usize,
+    last_commit_ms: u64,
+    ledger_lag: u64,
+    /// The records behind each input partition's end that are not applied.
+    lag: Vec<LagView>,
+    snapshot_seq: u64,
+    void_entries: u64,
+}
+
+/// One input partition.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LagView {
+    topic: &'static str,
+    partition: u32,
+    records: u64,
+}
+
+/// A replica.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ReplicaView {
+    term: u64,
+    seq: u64,
+    /// The time of the last record, in ms since the epoch.
+    at: i64,
+    ledger_next: u64,
+    /// The ledger's hash chain up to there, in hexadecimal.
+    ledger_head: String,
+    current: bool,
+    /// Why it answers nothing any more.
+    broken: Option<String>,
+}
+
+/// The index of decisions.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct IndexView {
+    decisions: u64,
+    /// Everything that is kept is indexed.
+    complete: bool,
+    bytes: u64,
+}
+
+/// Shows the system.
+#[utoipa::path(get, path = "/system", tag = "system", responses((status = 200, description = "The system as this instance sees it", body = SystemView)))]
+async fn get(State(system): State<Arc<System>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+    Query::read(uri.query(), &[])?;
+    caller.require_admin()?;
+    let books = &system.books;
+    let shards = (0..).zip(books.replicas.position()).map(|(shard, reached)| ShardView {
+        shard,
+        here: system.gates.shard(shard).map(|handle| here(&handle.status())),
+        replica: replica(&reached),
+    });
+    let index = books.decisions.clone();
+    let coverage = tokio::task::spawn_blocking(move || index.coverage()).await.unwrap_or_default();
+    let mut notes = books.replicas.notes();
+    notes.extend(system.gates.not_ready());
+    let view = SystemView {
+        instance: system.instance.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        tzdb_version: tzdb_version(),
+        shards: shards.collect(),
+        replica_age_ms: books.replicas.age().and_then(|age| u64::try_from(age.as_millis()).ok()),
+        decisions: IndexView { decisions: coverage.decisions, complete: coverage.complete, bytes: coverage.bytes },
+        notes,
+    };
+    Ok(answer(StatusCode::OK, &view))
+}
+
+fn here(status: &Status) -> ShardHere {
+    let (phase, why) = match &status.phase {
+        Phase::Following => ("following", None),
+        Phase::Claiming => ("claiming", None),
+        Phase::Repairing => ("repairing", None),
+        Phase::Owning => ("owning", None),
+        Phase::Draining => ("draining", None),
+        Phase::Waiting { code, why } => ("waiting", Some(format!("{code}: {why}"))),
+        Phase::Refusing { code, why } => ("refusing", Some(format!("{code}: {why}"))),
+        Phase::Stopped => ("stopped", None),
+    };
+    ShardHere {
+        phase,
+        why,
+        term: status.term,
+        seq: status.seq,
+        committed_seq: status.committed_seq,
+        frames_in_flight: status.frames_in_flight,
+        outputs_in_flight: status.outputs_in_flight,
+        last_commit_ms: status.last_commit_ms,
+        ledger_lag: status.ledger_lag,
+        lag: status
+            .lag
+            .iter()
+            .map(|(topic, partition, records)| LagView { topic: topic.as_str(), partition: *partition, records: *records })
+            .collect(),
+        snapshot_seq: status.snapshot_seq,
+        void_entries: status.void_entries,
+    }
+}
+
+fn replica(reached: &Reached) -> ReplicaView {
+    ReplicaView {
+        term: reached.term,
+        seq: reached.seq,
+        at: reached.at,
+        ledger_next: reached.ledger_next,
+        ledger_head: reached.head.iter().map(|byte| format!("{byte:02x}")).collect(),
+        current: reached.current,
+        broken: reached.broken.as_deref().map(str::to_owned),
+    }
+}

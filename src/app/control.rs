@@ -1,0 +1,76 @@
+//! The control plane as the daemon has it: people, replicas, the vault, notifications, and their paths of the API.
+//!
+//! Invariant: it follows the log and writes records, and holds up no decision; it is stopped before the log is closed. Deliberately absent:
+//! what any of it does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::runtime::{Handle, Runtime};
+
+use super::log_side::LogSide;
+use super::people::{self, Entrance};
+use super::replicas::Followers;
+use super::{Shards, notifications, vault};
+use crate::api::v1::Areas;
+use crate::cli::Failure;
+use crate::config::Config;
+use crate::log::Topics;
+use crate::notify::Notifier;
+use crate::vault::Vault;
+
+/// All of it.
+pub(super) struct ControlPlane {
+    pub(super) entrance: Entrance,
+    topics: Arc<dyn Topics>,
+    followers: Followers,
+    secrets: Arc<Vault>,
+    notifier: Option<Arc<Notifier>>,
+}
+
+impl ControlPlane {
+    /// Starts it, for an API at `at`. What was started is stopped again where something fails.
+    ///
+    /// # Errors
+    /// Something of it is set up wrongly, or cannot be read.
+    pub(super) fn start(runtime: &Runtime, log: &LogSide, config: &Config, shards: &Arc<Shards>, at: SocketAddr) -> Result<Self, Failure> {
+        let topics = log.topics();
+        let followers = Followers::start(log, config, shards)?;
+        let entrance = Entrance::open(&topics, config, at, followers.replicas.clone()).inspect_err(|_| followers.stop())?;
+        let stop = |_: &Failure| {
+            followers.stop();
+            entrance.close();
+        };
+        let secrets = vault::open(&entrance, config).inspect_err(stop)?;
+        let (people, owners) = (&entrance.desk.people, followers.replicas.clone());
+        let notifier = notifications::start(runtime.handle(), topics.clone(), people, owners, config).inspect_err(stop)?;
+        Ok(Self { entrance, topics, followers, secrets, notifier })
+    }
+
+    /// Its paths of the API.
+    pub(super) fn areas(&self) -> Areas {
+        let mut areas = Areas { inside: self.followers.areas(), outside: Vec::new() };
+        areas.inside.push(vault::area(self.secrets.clone(), self.topics.clone()));
+        if let Some(notifier) = &self.notifier {
+            let (inside, outside) = notifications::areas(notifier);
+            areas.inside.push(inside);
+            areas.outside.push(outside);
+        }
+        areas
+    }
+
+    /// What it does from time to time.
+    pub(super) fn upkeep(&self, runtime: &Handle) {
+        runtime.spawn(vault::upkeep(self.secrets.clone()));
+        runtime.spawn(people::sweep(self.entrance.desk.people.clone()));
+    }
+
+    /// Ends it; what waits to be written is written.
+    pub(super) fn stop(&self, runtime: &Runtime) {
+        if let Some(notifier) = &self.notifier {
+            runtime.block_on(notifier.stop());
+        }
+        self.followers.stop();
+        self.entrance.close();
+    }
+}

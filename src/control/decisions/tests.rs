@@ -1,0 +1,60 @@
+//! The index of decisions where the ledger does not matter. On ledgers that were really written: `tests/replicas.rs`.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::{InputTopic, Source};
+use crate::embedded::{EmbeddedLog, EmbeddedOptions};
+use crate::log::{OutputTag, OutputTopic};
+
+fn decision(seq: u64) -> OutputRecord {
+    let payload =
+        format!(r#"{{"event":"decision","account":"ACC1","symbol":"AAPL","verdict":"allow","reasons":[],"seq":{seq},"at":{seq}}}"#);
+    let source = Source { topic: InputTopic::Intents, partition: 0, offset: seq };
+    OutputRecord {
+        topic: OutputTopic::Decisions,
+        tag: OutputTag { shard: 0, seq, index: 0 },
+        source,
+        key: None,
+        payload: payload.into_bytes(),
+    }
+}
+
+fn tell(index: &Decisions, seq: u64) {
+    index.folded(0, &Reached { seq, ledger_next: seq, ..Reached::default() }, &[decision(seq)]);
+}
+
+#[test]
+fn damage_that_a_search_meets_moves_the_folder_aside_and_what_comes_after_is_found() {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let index = Decisions::open(IndexOptions::new(dir.path().join("decisions"), 1), Arc::new(log));
+    index.begins(0, &Reached::default());
+    (1..=3_000).for_each(|seq| tell(&index, seq));
+    assert_eq!(index.search(&Filter::default(), None, 500).unwrap().unwrap().decisions.len(), 500);
+    index.store().unwrap().spoil(0, 1);
+    assert!(index.find(0, 1_500).is_err(), "a block that is damaged is not believed");
+    assert!(dir.path().join("decisions.broken-1").exists());
+    assert_eq!(index.find(0, 1_500).unwrap(), None, "it is filled again from the ledger, which is empty here");
+    (3_001..=3_010).for_each(|seq| tell(&index, seq));
+    let page = index.search(&Filter::default(), None, 5).unwrap().unwrap();
+    assert_eq!(page.decisions, (3_006..=3_010).rev().map(|seq| decision(seq).payload).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_time_is_found_without_a_look_at_every_block() {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let index = Decisions::open(IndexOptions::new(dir.path().join("decisions"), 1), Arc::new(log));
+    index.begins(0, &Reached::default());
+    (1..=9_000).step_by(3).for_each(|seq| tell(&index, seq));
+    let store = index.store().unwrap();
+    for to in [1, 2, 1_024, 1_025, 5_000, 8_191, 20_000] {
+        let last = store.last_before(0, 100, to).unwrap();
+        let page = index.search(&Filter { to: Some(to), ..Filter::default() }, None, 1).unwrap().unwrap();
+        let newest = (1..=9_000).step_by(3).filter(|seq| *seq < to).max();
+        let found = page.decisions.first().map(|json| serde_json::from_slice::<serde_json::Value>(json).unwrap()["at"].as_i64().unwrap());
+        assert_eq!(found, newest, "before {to}, block {last}");
+        assert!(newest.is_none_or(|newest| last >= block_of(newest.unsigned_abs())), "before {to}");
+    }
+}
