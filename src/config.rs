@@ -53,6 +53,7 @@ section! {
         shard: ShardOptions,
         frame: FrameOptions,
         snapshot: SnapshotOptions,
+        chart: ChartOptions,
         http: HttpOptions,
         metrics: MetricsOptions,
         telemetry: TelemetryOptions,
@@ -123,6 +124,10 @@ section! {
         cache_bytes: u64,
         broken_kept_max: usize,
     }
+}
+section! {
+    /// Charts.
+    ChartOptions { enabled: bool, bars_max: usize, symbols_max: usize, day_zone: String, cache_bytes: u64, }
 }
 section! {
     /// The API's listener and its limits.
@@ -284,6 +289,12 @@ impl Config {
     #[must_use]
     pub fn snapshot_dir(&self) -> PathBuf {
         if self.snapshot.dir.as_os_str().is_empty() { self.data_dir.join("snapshots") } else { self.snapshot.dir.clone() }
+    }
+
+    /// The folder of the charts' cache.
+    #[must_use]
+    pub fn chart_dir(&self) -> PathBuf {
+        self.data_dir.join("charts")
     }
 
     /// What changes when `new` takes this one's place while the daemon runs.

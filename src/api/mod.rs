@@ -16,6 +16,7 @@ mod query;
 mod records;
 mod serve;
 mod topics;
+pub mod v1;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

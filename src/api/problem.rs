@@ -64,6 +64,10 @@ pub enum ApiCode {
     AppendTimeout,
     /// A defect of ours.
     Internal,
+    /// A symbol that nobody ever said anything of.
+    UnknownSymbol,
+    /// Charts cannot be shown now: they are off, or being rebuilt from the log.
+    ChartUnavailable,
 }
 
 impl ApiCode {
@@ -99,6 +103,8 @@ impl ApiCode {
             Self::TooBusy => ("TOO_BUSY", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way"),
             Self::AppendTimeout => ("APPEND_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, "The log did not commit in time"),
             Self::Internal => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR, "A defect of the daemon"),
+            Self::UnknownSymbol => ("UNKNOWN_SYMBOL", StatusCode::NOT_FOUND, "No such symbol"),
+            Self::ChartUnavailable => ("CHART_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "Charts cannot be shown now"),
         }
     }
 

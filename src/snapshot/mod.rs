@@ -4,7 +4,7 @@
 //! aside (`*.broken-N`), the newest whole generation in it is still used, and the next snapshot is a whole one. Snapshots of a newer
 //! program are left alone. Deliberately absent: any promise. Losing every snapshot costs a refold, never a record.
 
-mod aside;
+pub(crate) mod aside;
 mod inspect;
 mod load;
 mod store;

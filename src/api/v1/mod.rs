@@ -1,0 +1,3 @@
+//! The service surface under `/api/v1`, one file an area.
+
+pub mod charts;
