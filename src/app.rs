@@ -4,6 +4,7 @@
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
+mod charts;
 mod guarantees;
 mod log_side;
 mod moments;
@@ -37,6 +38,7 @@ use moments::Moments;
 use observer::{Metered, show_status};
 use shards::{Keeper, Plan, Shards, Start};
 
+pub use charts::chart_options;
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
 pub use log_side::{cluster, kafka_options, names_of, partitioner};
 pub use signals::run_until_stopped;

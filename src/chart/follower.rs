@@ -29,7 +29,9 @@ const PAUSE: Duration = Duration::from_millis(25);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is new is saved after this long; a crash costs as much reading.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
-/// How often the log is asked for its partitions and its ends.
+/// How often the log is asked for all its partitions.
+const MAP_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked for the ends of the prices.
 const SURVEY_EVERY: Duration = Duration::from_secs(2);
 /// The pause after a failure of the log or the machine.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -86,6 +88,7 @@ struct Follower<'a> {
     runtime: Runtime,
     dir: PathBuf,
     partitions: Vec<(Feed, u32)>,
+    mapped: Option<Instant>,
     surveyed: Option<Instant>,
     saved: Instant,
     changed: bool,
@@ -98,7 +101,7 @@ impl<'a> Follower<'a> {
     fn new(topics: &'a Arc<dyn Topics>, options: &'a Options, shared: &'a Shared, runtime: Runtime) -> Self {
         let dir = options.dir.join(format!("v{VERSION}"));
         let (partitions, saved) = (Vec::new(), Instant::now());
-        Self { topics, options, shared, runtime, dir, partitions, surveyed: None, saved, changed: false }
+        Self { topics, options, shared, runtime, dir, partitions, mapped: None, surveyed: None, saved, changed: false }
     }
 
     /// Opens the cache and reads on from where it stands.
@@ -140,7 +143,7 @@ impl<'a> Follower<'a> {
             None => (Projection::new(self.options.days.clone(), self.options.bounds), self.emptied(store)?),
         };
         *self.shared.state_mut() = State::Here { projection: Box::new(projection), store };
-        (self.surveyed, self.saved) = (None, Instant::now());
+        (self.mapped, self.surveyed, self.saved) = (None, None, Instant::now());
         Ok(())
     }
 
@@ -174,25 +177,37 @@ impl<'a> Follower<'a> {
 
     /// Learns which partitions there are, and how far behind we are.
     fn survey(&mut self) -> Result<(), Broken> {
+        if self.mapped.is_none_or(|at| at.elapsed() >= MAP_EVERY) {
+            let extents = self.topics.extents()?;
+            self.partitions = extents.iter().filter_map(|extent| Some((Feed::of(extent.topic)?, extent.partition))).collect();
+            self.partitions.sort_unstable();
+            self.mapped = Some(Instant::now());
+        }
         if self.surveyed.is_some_and(|at| at.elapsed() < SURVEY_EVERY) {
             return Ok(());
         }
-        let extents = self.topics.extents()?;
-        self.partitions = extents.iter().filter_map(|extent| Some((Feed::of(extent.topic)?, extent.partition))).collect();
-        self.partitions.sort_unstable();
-        let mut bars = 0;
         let mut lag = 0_u64;
-        if let State::Here { projection, .. } = &*self.shared.state() {
-            bars = projection.bars();
-            for extent in extents.iter().filter(|extent| extent.topic == Feed::Prices.topic()) {
-                lag += extent.next.saturating_sub(projection.position(Feed::Prices, extent.partition).next.max(extent.first));
-            }
+        for (feed, partition) in self.partitions.iter().filter(|(feed, _)| *feed == Feed::Prices) {
+            let extent = self.topics.extent(feed.topic(), *partition)?;
+            lag += extent.next.saturating_sub(self.position(*feed, *partition).max(extent.first));
         }
+        let bars = match &*self.shared.state() {
+            State::Here { projection, .. } => projection.bars(),
+            State::Away { .. } => 0,
+        };
         self.shared.lag.store(lag, Ordering::Relaxed);
         gauge!(CHART_BARS).set(bars as f64);
         gauge!(CHART_LAG_RECORDS).set(lag as f64);
         self.surveyed = Some(Instant::now());
         Ok(())
+    }
+
+    /// The next offset to read.
+    fn position(&self, feed: Feed, partition: u32) -> u64 {
+        match &*self.shared.state() {
+            State::Here { projection, .. } => projection.position(feed, partition).next,
+            State::Away { .. } => 0,
+        }
     }
 
     /// One batch of each partition; whether there was anything.
@@ -215,10 +230,7 @@ impl<'a> Follower<'a> {
     }
 
     fn batch(&self, feed: Feed, partition: u32) -> Result<usize, Broken> {
-        let next = match &*self.shared.state() {
-            State::Here { projection, .. } => projection.position(feed, partition).next,
-            State::Away { why } => return Err(Broken::Doubt(why.clone())),
-        };
+        let next = self.position(feed, partition);
         let records = match self.topics.read(feed.topic(), partition, next, BATCH_RECORDS) {
             Err(LogError::OutOfRange { first, asked, .. }) if asked < first => {
                 warn!(topic = %feed.topic(), partition, asked, first, "charts skip what the log no longer has");

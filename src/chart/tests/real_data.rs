@@ -2,17 +2,16 @@
 
 use std::io::Read;
 
+use super::tape::{PRICES, Tape};
 use super::*;
-use crate::log::{NewRecord, Topic};
 
-const FILE: &str = "../shared/data/aapl-2012-06-21-0930.jsonl.gz";
+const FILE: &str = "shared/data/aapl-2012-06-21-0930.jsonl.gz";
 
 /// (own time, price, size) of each trade, as floats out of the JSON, and the payloads.
 fn trades() -> Option<Vec<(i64, f64, f64, String)>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
-    let path = if path.exists() { path } else { Path::new("/work/shared/data/aapl-2012-06-21-0930.jsonl.gz").to_path_buf() };
-    let Ok(file) = std::fs::File::open(&path) else {
-        eprintln!("SKIPPED: {} is not here", path.display());
+    let places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|place| place.join(FILE));
+    let Some(file) = places.filter_map(|path| std::fs::File::open(path).ok()).next() else {
+        eprintln!("SKIPPED: there is no {FILE} beside this folder or above it");
         return None;
     };
     let mut text = String::new();
@@ -31,22 +30,12 @@ fn trades() -> Option<Vec<(i64, f64, f64, String)>> {
 fn the_minutes_of_a_real_half_hour_are_what_sorting_and_grouping_gives() {
     let Some(trades) = trades() else { return };
     assert_eq!(trades.len(), 3_203);
-    let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let log = crate::embedded::EmbeddedLog::open(crate::embedded::EmbeddedOptions::new(home.path())).unwrap();
-    let topic = Topic::Input(crate::domain::InputTopic::Prices);
-    let record = |payload: &String| NewRecord {
-        topic,
-        partition: None,
-        ts: None,
-        key: Some(b"AAPL".to_vec()),
-        payload: payload.clone().into_bytes(),
-    };
-    let (told, done) = std::sync::mpsc::channel();
-    let records = trades.iter().map(|(_, _, _, payload)| record(payload)).collect();
-    Topics::append(&log, records, Box::new(move |placed| told.send(placed.map(|placed| placed.len())).unwrap()));
-    assert_eq!(done.recv().unwrap(), Ok(3_203));
-    let topics: Arc<dyn Topics> = Arc::new(log.clone());
-    let charts = started(&topics, options(dir.path()));
+    let (dir, tape) = (tempfile::tempdir().unwrap(), Tape::new(1));
+    for (_, _, _, payload) in &trades {
+        tape.put(PRICES, 0, LATER, payload);
+    }
+    let log: Arc<dyn Topics> = Arc::new(tape);
+    let charts = started(&log, options(dir.path()));
     for (timeframe, seconds, bars) in [(Timeframe::Minute, 60, 30), (Timeframe::FiveMinutes, 300, 6), (Timeframe::HalfHour, 1_800, 1)] {
         let page = charts.bars(&symbol("AAPL"), timeframe, &window(), LATER).unwrap();
         let mut sorted: Vec<_> = trades.iter().collect();
@@ -62,6 +51,4 @@ fn the_minutes_of_a_real_half_hour_are_what_sorting_and_grouping_gives() {
             assert_eq!((bar.trades, bar.in_progress), (group.len() as u64, false));
         }
     }
-    charts.stop();
-    log.close();
 }

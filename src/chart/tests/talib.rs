@@ -113,7 +113,9 @@ fn a_bar_without_volume_has_no_obv_and_takes_no_part_in_it() {
     let bars = [row(0, 100, Some(5)), row(1, 110, None), row(2, 120, Some(3)), row(3, 90, Some(2))];
     let values = |name| parsed(name, &[]).unwrap().lines(&bars, &days()).remove(0).values;
     assert_eq!(values("obv"), [Some(5.0), None, Some(8.0), Some(6.0)]);
-    assert_eq!(values("vwap"), [Some(1.0), None, Some(8.6 / 8.0), Some(10.4 / 10.0)]);
+    let nano = |value: f64| (value * 1e9).round() as i64;
+    let vwap: Vec<_> = values("vwap").into_iter().map(|value| value.map(nano)).collect();
+    assert_eq!(vwap, [Some(1_000_000_000), None, Some(1_075_000_000), Some(1_040_000_000)]);
 }
 
 /// Charts of one symbol with a long random walk.

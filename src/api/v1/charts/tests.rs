@@ -51,7 +51,9 @@ fn desk(minutes: i64) -> Desk {
         days: Days::of_zone("America/New_York").unwrap(),
     };
     let charts = Charts::start(Arc::new(log.clone()), options).unwrap();
-    while charts.status().bars < minutes as usize {
+    let symbol = Symbol::parse(b"BTC/USD").unwrap();
+    let newest = || charts.newest(&symbol, Timeframe::Minute, T0).ok().flatten().map(|bar| bar.start);
+    while newest() != Some(T0 + (minutes - 1) * MINUTE) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let (router, _) = routes().split_for_parts();
