@@ -287,7 +287,6 @@ fn number(value: f64) -> serde_json::Value {
     if value.fract() == 0.0 { serde_json::Value::from(value as i64) } else { serde_json::Value::from(value) }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it like this")]
 fn is_false(flag: &bool) -> bool {
     !flag
 }
