@@ -209,9 +209,9 @@ mod tests {
 
     #[test]
     fn a_day_begins_at_its_first_instant_where_midnight_is_skipped_or_comes_twice() {
-        // Havana's clocks go from 00:00 to 01:00 on 8 March 2026 and from 01:00 back to 00:00 on 1 November.
-        check("America/Havana", Timeframe::Day, "2026-03-08T12:00:00Z", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z");
-        check("America/Havana", Timeframe::Day, "2026-11-01T05:30:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z");
+        // Havana's clocks went from 00:00 to 01:00 on 10 March 2024 and from 01:00 back to 00:00 on 3 November.
+        check("America/Havana", Timeframe::Day, "2024-03-10T12:00:00Z", "2024-03-10T05:00:00Z", "2024-03-11T04:00:00Z");
+        check("America/Havana", Timeframe::Day, "2024-11-03T05:30:00Z", "2024-11-03T04:00:00Z", "2024-11-04T05:00:00Z");
         // Apia had no 30 December 2011.
         check("Pacific/Apia", Timeframe::Day, "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z");
         check("Pacific/Apia", Timeframe::Day, "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z");
