@@ -70,7 +70,8 @@ fn parameters_have_bounds_and_belong_to_their_indicator() {
     assert_eq!(parsed("sma", &[]), Ok(Indicator::Sma { period: 20 }));
     assert_eq!(parsed("macd", &[]), Ok(Indicator::Macd { fast: 12, slow: 26, signal: 9 }));
     assert_eq!(parsed("bbands", &[("deviations", "0.1")]), Ok(Indicator::Bbands { period: 20, deviations: 0.1 }));
-    let wrong: &[(&str, &[(&str, &str)], &str)] = &[
+    type Given = &'static [(&'static str, &'static str)];
+    let wrong: &[(&str, Given, &str)] = &[
         ("", &[], "indicator"),
         ("SMA", &[], "indicator"),
         ("sma", &[("period", "0")], "period"),
