@@ -5,6 +5,7 @@
 //! then the log is closed. Deliberately absent: anything that decides.
 
 mod control;
+mod charts;
 mod guarantees;
 mod log_side;
 mod moments;
@@ -44,6 +45,7 @@ use observer::{Metered, show_status};
 use control::ControlPlane;
 use shards::{Keeper, Plan, Shards, Start};
 
+pub use charts::chart_options;
 pub use guarantees::{PRICE_PARTITIONS, topic_plan};
 pub use log_side::{OpenLog, cluster, kafka_options, names_of, partitioner};
 pub use notifications::{channels_of, options_of};

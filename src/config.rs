@@ -53,6 +53,7 @@ section! {
         shard: ShardOptions,
         frame: FrameOptions,
         snapshot: SnapshotOptions,
+        chart: ChartOptions,
         http: HttpOptions,
         tls: TlsOptions,
         auth: AuthOptions,
@@ -127,6 +128,10 @@ section! {
         cache_bytes: u64,
         broken_kept_max: usize,
     }
+}
+section! {
+    /// Charts.
+    ChartOptions { enabled: bool, bars_max: usize, symbols_max: usize, day_zone: String, cache_bytes: u64, }
 }
 section! {
     /// The API's listener and its limits.
@@ -368,6 +373,12 @@ impl Config {
     #[must_use]
     pub fn has_tls(&self) -> bool {
         !self.tls.cert_file.as_os_str().is_empty()
+    }
+
+    /// The folder of the charts' cache.
+    #[must_use]
+    pub fn chart_dir(&self) -> PathBuf {
+        self.data_dir.join("charts")
     }
 
     /// What changes when `new` takes this one's place while the daemon runs.

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod app;
 pub mod book;
+pub mod chart;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -101,6 +101,11 @@ metrics! {
     SNAPSHOT_SECONDS = "ordergate_snapshot_seconds", Histogram(SLOW), Seconds, "The time to write a snapshot.";
     SNAPSHOT_BYTES = "ordergate_snapshot_written_bytes_total", Counter, Bytes, "Bytes written to snapshots.";
     SNAPSHOTS_BROKEN = "ordergate_snapshots_broken_total", Counter, Count, "Snapshot folders that were moved aside.";
+    CHART_BARS = "ordergate_chart_bars", Gauge, Count, "Bars of charts that are kept.";
+    CHART_LAG_RECORDS = "ordergate_chart_lag_records", Gauge, Count, "Records of market.prices that charts have not read yet.";
+    CHART_RECORDS = "ordergate_chart_records_total", Counter, Count,
+        "Records that charts read; labels: result (trade, bar: drawn; too_old, crowded, ignored: not).";
+    CHART_REBUILDS = "ordergate_chart_rebuilds_total", Counter, Count, "Times that the charts' cache was given up and rebuilt from the log.";
     KAFKA_CLIENTS_LOST = "ordergate_kafka_clients_lost_total", Counter, Count, "Kafka clients that had forgotten their brokers, fallen silent or failed for good.";
     KAFKA_REBALANCES_FORCED = "ordergate_kafka_rebalances_forced_total", Counter, Count, "Times that shards which the group had given to nobody made it assign anew.";
     KAFKA_ERRORS = "ordergate_kafka_errors_total", Counter, Count, "Errors that Kafka clients told; labels: code.";
@@ -137,7 +142,7 @@ pub fn describe_all() {
     }
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     // An alarm on a counter that never was is blind: the ones that should stay 0 exist from the start.
-    for name in [REPLAY_DRIFT, COMMIT_STALLS, SNAPSHOTS_BROKEN, PRICES_DROPPED] {
+    for name in [REPLAY_DRIFT, COMMIT_STALLS, SNAPSHOTS_BROKEN, PRICES_DROPPED, CHART_REBUILDS] {
         counter!(name).absolute(0);
     }
 }

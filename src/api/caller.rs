@@ -131,14 +131,6 @@ impl Caller {
         self.role == Role::Admin
     }
 
-    /// Refuses who does not administer.
-    ///
-    /// # Errors
-    /// They do not.
-    pub fn require_admin(&self) -> Result<(), Problem> {
-        if self.is_admin() { Ok(()) } else { Err(Problem::new(ApiCode::Forbidden, "this needs the role admin")) }
-    }
-
     /// Refuses who lacks a scope.
     ///
     /// # Errors

@@ -112,6 +112,10 @@ pub enum ApiCode {
     RecordRefused,
     /// An operator's record is in the log, and not applied by every shard yet.
     NotApplied,
+    /// A symbol that nobody ever said anything of.
+    UnknownSymbol,
+    /// Charts cannot be shown now: they are off, or being rebuilt from the log.
+    ChartUnavailable,
 }
 
 impl ApiCode {
@@ -173,6 +177,8 @@ impl ApiCode {
             Self::NotVerified => ("NOT_VERIFIED", StatusCode::UNPROCESSABLE_ENTITY, "The address is not verified"),
             Self::RecordRefused => ("RECORD_REFUSED", StatusCode::UNPROCESSABLE_ENTITY, "The books refused the record"),
             Self::NotApplied => ("NOT_APPLIED", StatusCode::GATEWAY_TIMEOUT, "The record is in the log and not applied yet"),
+            Self::UnknownSymbol => ("UNKNOWN_SYMBOL", StatusCode::NOT_FOUND, "No such symbol"),
+            Self::ChartUnavailable => ("CHART_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "Charts cannot be shown now"),
         }
     }
 

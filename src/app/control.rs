@@ -11,21 +11,21 @@ use tokio::runtime::{Handle, Runtime};
 use super::log_side::LogSide;
 use super::people::{self, Entrance};
 use super::replicas::Followers;
-use super::{Shards, notifications, vault};
+use super::{Shards, charts, notifications, vault};
 use crate::api::v1::Areas;
+use crate::chart::Charts;
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::log::Topics;
 use crate::notify::Notifier;
-use crate::vault::Vault;
 
 /// All of it.
 pub(super) struct ControlPlane {
     pub(super) entrance: Entrance,
     topics: Arc<dyn Topics>,
     followers: Followers,
-    secrets: Arc<Vault>,
     notifier: Option<Arc<Notifier>>,
+    charts: Option<Arc<Charts>>,
 }
 
 impl ControlPlane {
@@ -41,27 +41,28 @@ impl ControlPlane {
             followers.stop();
             entrance.close();
         };
-        let secrets = vault::open(&entrance, config).inspect_err(stop)?;
         let (people, owners) = (&entrance.desk.people, followers.replicas.clone());
         let notifier = notifications::start(runtime.handle(), topics.clone(), people, owners, config).inspect_err(stop)?;
-        Ok(Self { entrance, topics, followers, secrets, notifier })
+        let charts = charts::start(topics.clone(), config).inspect_err(stop)?;
+        Ok(Self { entrance, topics, followers, notifier, charts })
     }
 
     /// Its paths of the API.
     pub(super) fn areas(&self) -> Areas {
         let mut areas = Areas { inside: self.followers.areas(), outside: Vec::new() };
-        areas.inside.push(vault::area(self.secrets.clone(), self.topics.clone()));
+        areas.inside.push(vault::area(self.entrance.desk.vault.clone(), self.topics.clone()));
         if let Some(notifier) = &self.notifier {
             let (inside, outside) = notifications::areas(notifier);
             areas.inside.push(inside);
             areas.outside.push(outside);
         }
+        areas.inside.extend(self.charts.clone().map(charts::area));
         areas
     }
 
     /// What it does from time to time.
     pub(super) fn upkeep(&self, runtime: &Handle) {
-        runtime.spawn(vault::upkeep(self.secrets.clone()));
+        runtime.spawn(vault::upkeep(self.entrance.desk.vault.clone()));
         runtime.spawn(people::sweep(self.entrance.desk.people.clone()));
     }
 
@@ -69,6 +70,9 @@ impl ControlPlane {
     pub(super) fn stop(&self, runtime: &Runtime) {
         if let Some(notifier) = &self.notifier {
             runtime.block_on(notifier.stop());
+        }
+        if let Some(charts) = &self.charts {
+            charts.stop();
         }
         self.followers.stop();
         self.entrance.close();

@@ -50,6 +50,7 @@ impl Entrance {
         let people = People::new(directory, options(config)).or_exit(Exit::Usage, || "people cannot log in".to_owned())?;
         let people = Arc::new(people);
         let audit = Audit::start(topics.clone())?;
+        let vault = super::vault::open(people.directory().clone(), audit.clone(), config)?;
         let rates = Arc::new(Rates::new(config.auth.requests_per_second, config.auth.logins_per_minute));
         let listening = Listening { address: at, tls: tls.is_some(), proxied: config.http.behind_proxy };
         let door = Door {
@@ -59,7 +60,7 @@ impl Entrance {
             behind_proxy: config.http.behind_proxy,
             loopback: at.ip().is_loopback(),
         };
-        let entrance = Self { desk: Arc::new(Desk { people, rates, audit }), door, tls, listening };
+        let entrance = Self { desk: Arc::new(Desk { people, rates, audit, vault }), door, tls, listening };
         entrance.refuse_open_beyond_this_machine()?;
         Ok(entrance)
     }

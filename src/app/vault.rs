@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::people::Entrance;
 use crate::api::caller::now;
 use crate::api::v1::{VaultDesk, vault_routes};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::Config;
+use crate::control::audit::Audit;
+use crate::control::directory::DirectoryService;
 use crate::log::Topics;
 use crate::vault::{By, Masters, Options, State, Vault, broker};
 
@@ -35,8 +36,7 @@ pub fn vault_options(config: &Config) -> Options {
 }
 
 /// The vault over the directory that people are in.
-pub(super) fn open(entrance: &Entrance, config: &Config) -> Result<Arc<Vault>, Failure> {
-    let (directory, audit) = (entrance.desk.people.directory().clone(), entrance.desk.audit.clone());
+pub(super) fn open(directory: Arc<DirectoryService>, audit: Arc<Audit>, config: &Config) -> Result<Arc<Vault>, Failure> {
     let vault = Vault::new(directory, audit, Masters::from_environment(), vault_options(config));
     Ok(Arc::new(vault.or_exit(Exit::Usage, || "the vault cannot be opened".to_owned())?))
 }

@@ -65,6 +65,8 @@ pub enum Allowed {
     Origins,
     /// Any text, empty or not.
     Text,
+    /// The exact name of an IANA time zone.
+    Zone,
     /// A path, or empty for none.
     PathOrEmpty,
     /// Properties of librdkafka and their values, as texts.
@@ -211,6 +213,22 @@ pub const KEYS: &[Key] = &[
         "What the snapshot stores of all shards may keep in memory, in equal parts of at least 1 MiB.",
     ),
     whole("snapshot.broken_kept_max", 1, (0, 100), "folders", "How many folders of broken snapshots are kept for a look."),
+    flag("chart.enabled", true, "Whether charts are drawn from the prices on the log."),
+    whole("chart.bars_max", 10_000, (100, 1_000_000), "bars", "The newest bars of each symbol and timeframe that are kept."),
+    whole("chart.symbols_max", 1_000, (1, 100_000), "symbols", "The most symbols that have charts; prices of further ones draw nothing."),
+    text(
+        "chart.day_zone",
+        "America/New_York",
+        Allowed::Zone,
+        "The exchange's zone: where a bar of 1day begins and ends, and where the VWAP of a day begins.",
+    ),
+    whole(
+        "chart.cache_bytes",
+        33_554_432,
+        (1_048_576, 68_719_476_736),
+        "bytes",
+        "What the charts' store may keep in memory. It is in `charts` in data_dir and can be deleted at any time.",
+    ),
     text(
         "http.bind",
         "127.0.0.1:8080",
@@ -422,6 +440,7 @@ impl Allowed {
             Self::Hosts => "a list of host names".to_owned(),
             Self::Origins => "a list of origins, such as https://console.example".to_owned(),
             Self::Text => "a text".to_owned(),
+            Self::Zone => "the exact name of an IANA time zone, such as America/New_York, or UTC".to_owned(),
             Self::PathOrEmpty => "a file's path, or empty".to_owned(),
             Self::Properties => {
                 "a table of librdkafka's properties with texts as values, but none that a guarantee rests on, and no secret".to_owned()

@@ -12,6 +12,7 @@ use config::{File, FileFormat, Value, ValueKind};
 use super::keys::{self, Allowed, Fallback, KEYS, Key};
 use super::{Config, ConfigError, LogKind, Problem};
 use crate::kafka::{Refusal, is_settled, refusals};
+use crate::market::calendar::parse_zone;
 use crate::vault::broker;
 
 /// A value as it was given.
@@ -221,9 +222,14 @@ fn accept(key: &Key, given: Given) -> Result<Value, String> {
         Allowed::FolderOrEmpty | Allowed::PathOrEmpty | Allowed::Text => text(given).map(Value::from),
         Allowed::Properties | Allowed::Files | Allowed::BrokerUrls => Err("not a table".to_owned()),
         Allowed::Topic => text(given).and_then(topic).map(Value::from),
+        Allowed::Zone => text(given).and_then(zone).map(Value::from),
         Allowed::Loopback => text(given).and_then(loopback).map(Value::from),
         Allowed::Address => text(given).and_then(address).map(Value::from),
     }
+}
+
+fn zone(name: String) -> Result<String, String> {
+    if parse_zone(&name).is_some() { Ok(name) } else { Err("no such time zone".to_owned()) }
 }
 
 fn whole(given: Given) -> Result<i64, String> {

@@ -199,3 +199,17 @@ fn brokers_are_asked_over_tls_or_on_this_machine_only() {
         assert_eq!(problems(&format!("[vault.broker_urls]\n{wrong}"), &[], &[]).len(), 1, "{wrong}");
     }
 }
+
+#[test]
+fn a_time_zone_is_one_that_the_database_knows_by_that_very_name() {
+    for zone in ["Mars/Olympus", "america/new_york", "", "EST5EDT4", "+02:00"] {
+        let found = problems("", &[], &[("chart.day_zone", zone)]);
+        assert!(found.len() == 1 && found[0].contains("chart.day_zone"), "{zone}: {found:?}");
+    }
+    let config = Config::load_from(None, &[], &pairs(&[("chart.day_zone", "Asia/Tokyo")])).unwrap();
+    assert_eq!(config.chart.day_zone, "Asia/Tokyo");
+    let options = crate::app::chart_options(&config).unwrap();
+    assert_eq!((options.days.zone(), options.bounds.bars_max), ("Asia/Tokyo", config.chart.bars_max));
+    let off = Config::load_from(None, &[], &pairs(&[("chart.enabled", "false")])).unwrap();
+    assert!(crate::app::chart_options(&off).is_none());
+}

@@ -8,6 +8,7 @@ mod control;
 mod event;
 mod number;
 mod output;
+mod print;
 mod text;
 
 pub use code::{Action, CommandKind, NotificationCode, NotificationType, Priority, ReasonCode, RefusalCode, Verdict};
@@ -27,4 +28,5 @@ pub use output::{
     CancelOrders, ClosePosition, DeadLetter, Decision, Effects, Field, Figure, IntentKind, Notification, NotificationData, Output, Reason,
     RuleCited,
 };
+pub use print::{BarPrint, Print, TradePrint};
 pub use text::{AccountId, AmendId, ClientOrderId, Currency, ExecId, Id, ListId, OwnerId, RuleId, Sector, StrategyId, Symbol, Text};

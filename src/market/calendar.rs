@@ -118,7 +118,9 @@ fn two_digits(tens: u8, ones: u8) -> Option<i8> {
     i8::try_from((tens - b'0') * 10 + (ones - b'0')).ok()
 }
 
-fn parse_zone(name: &str) -> Option<TimeZone> {
+/// The zone of this exact IANA name, or `UTC`, from the compiled-in database.
+#[must_use]
+pub fn parse_zone(name: &str) -> Option<TimeZone> {
     if name == "UTC" {
         return Some(TimeZone::UTC);
     }

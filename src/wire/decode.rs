@@ -11,7 +11,7 @@ mod orders;
 mod rules;
 mod value;
 
-use crate::domain::{Event, Id, InputTopic, RefusalCode, Refused};
+use crate::domain::{Event, Id, InputTopic, Print, RefusalCode, Refused};
 
 use super::key::Key;
 use fields::{Fault, Fields};
@@ -43,6 +43,19 @@ pub fn decode(topic: InputTopic, key: Option<&[u8]>, payload: &[u8]) -> Event {
         // A reader that gives nothing has said why; should one not have, the record is refused all the same.
         (None, None) => refused(RefusalCode::Malformed, Fault::new(None, "not a record of this topic"), Some(&fields)),
     }
+}
+
+/// Decodes a record of `market.prices` with its sizes and volumes, for charts. `None` for what [`decode`] refuses.
+#[must_use]
+pub fn decode_print(key: Option<&[u8]>, payload: &[u8]) -> Option<Print> {
+    if payload.len() > MAX_PAYLOAD_BYTES {
+        return None;
+    }
+    let mut fields = Fields::new(payload);
+    fields.read().ok()?;
+    let print = market::print(&mut fields);
+    check_key(InputTopic::Prices, key, &mut fields);
+    print.filter(|_| fields.take_fault().is_none())
 }
 
 /// The id that a record's key spells, if it spells one.

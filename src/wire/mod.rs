@@ -25,7 +25,7 @@ mod tests;
 pub mod schema;
 
 pub use decimal::parse_units;
-pub use decode::{MAX_PAYLOAD_BYTES, decode, key_as_id};
+pub use decode::{MAX_PAYLOAD_BYTES, decode, decode_print, key_as_id};
 pub use encode::{Origin, encode_output, key_of, topic_of};
 pub use line::{Line, LineError, parse_line, write_any_line, write_line};
 pub use state::{encode_account, encode_state};

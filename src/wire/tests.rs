@@ -10,11 +10,16 @@ mod strictness;
 
 use crate::domain::{Event, InputTopic, RefusalCode, Refused};
 
-use super::decode;
+use super::{decode, decode_print};
 
-/// Decodes without a key.
+/// Decodes without a key. What a chart takes of the prices is what the gate takes, here and in every test of this folder.
 fn read(topic: InputTopic, payload: &str) -> Event {
-    decode(topic, None, payload.as_bytes())
+    let event = decode(topic, None, payload.as_bytes());
+    if topic == InputTopic::Prices {
+        let print = decode_print(None, payload.as_bytes());
+        assert_eq!(print.is_some(), !matches!(event, Event::Refused(_)), "{payload}");
+    }
+    event
 }
 
 /// Decodes what must be refused.

@@ -9,6 +9,7 @@ mod api_key_views;
 mod api_keys;
 mod auth;
 pub mod books;
+pub mod charts;
 pub mod decisions;
 mod document;
 pub mod idempotency;
@@ -118,6 +119,7 @@ pub fn openapi() -> OpenApi {
         desk_routes().split_for_parts().1,
         books_routes().split_for_parts().1,
         system::routes().split_for_parts().1,
+        charts::routes().split_for_parts().1,
         vault_routes().split_for_parts().1,
         notify_routes().split_for_parts().1,
         notify_public_routes().split_for_parts().1,

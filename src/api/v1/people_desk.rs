@@ -9,6 +9,9 @@ use crate::api::problem::{ApiCode, Problem};
 use crate::api::rate::Rates;
 use crate::control::audit::Audit;
 use crate::control::people::People;
+use crate::vault::{By, Vault};
+
+use super::api_keys::told;
 
 /// The state of the handlers about people.
 pub struct Desk {
@@ -18,6 +21,8 @@ pub struct Desk {
     pub rates: Arc<Rates>,
     /// What was done.
     pub audit: Arc<Audit>,
+    /// What people have in the vault.
+    pub vault: Arc<Vault>,
 }
 
 /// Something that was done, or tried.
@@ -65,5 +70,15 @@ impl Desk {
         // That it was begun is noted already; how it ended is told all the same.
         let _ = self.note(&act, Value::Object(serde_json::Map::new()), result).await;
         done
+    }
+
+    /// Erases the broker keys of someone who is gone.
+    ///
+    /// # Errors
+    /// Some are still there; making a user of that name erases them first.
+    pub async fn erase_keys(&self, caller: &Caller, owner: &str) -> Result<(), Problem> {
+        let address = caller.address.to_string();
+        let erased = self.vault.erase_owner(By { actor: &caller.name, address: &address }, owner).await;
+        erased.map(drop).map_err(|error| told(&error))
     }
 }

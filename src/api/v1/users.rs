@@ -170,7 +170,13 @@ async fn create(
         None => {
             let new = NewUser { role, scopes: scopes.clone(), accounts: accounts.clone(), password };
             let changes = json!({"role": role, "scopes": scopes, "accounts": accounts});
-            let act = async { desk.people.add_user(&name, new, &caller.name, now()).await.map_err(people_problem) };
+            let act = async {
+                // What a former bearer of the name could not be rid of is not inherited.
+                if desk.people.user(&name).is_none() {
+                    desk.erase_keys(&caller, &name).await?;
+                }
+                desk.people.add_user(&name, new, &caller.name, now()).await.map_err(people_problem)
+            };
             match desk.audited(&caller, ("user.create", &format!("user:{name}")), changes, act).await {
                 // The same request at the same time was faster.
                 Err(problem) if problem.code() == ApiCode::AlreadyExists => there().ok_or_else(|| problem.field("name"))?,
@@ -229,7 +235,7 @@ async fn change(
     Ok(shown(StatusCode::OK, changed))
 }
 
-/// Removes a user with all sessions and API tokens. Send the `ETag` that you saw as `If-Match`.
+/// Removes a user with all sessions, API tokens and broker keys. Send the `ETag` that you saw as `If-Match`.
 #[utoipa::path(delete, path = "/users/{name}", tag = "users", params(
     ("name" = String, Path, description = "The user's name"),
     ("If-Match" = String, Header, description = "The ETag of the user that you saw"),
@@ -246,7 +252,8 @@ async fn remove(
     let version = versions::wanted(&headers)?;
     let act = async {
         let removed = desk.people.remove_user(&name, version, &caller.name).await;
-        removed.map_err(|error| versions::refused(people_problem(error)))
+        removed.map_err(|error| versions::refused(people_problem(error)))?;
+        desk.erase_keys(&caller, &name).await
     };
     desk.audited(&caller, ("user.remove", &format!("user:{name}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -1,9 +1,9 @@
 //! The events of `market.prices`.
 //!
-//! Invariant: prices are above zero. Deliberately absent: sizes and volumes, which are found sound
-//! and left out, since no decision needs them.
+//! Invariant: prices are above zero; an [`Event`] and a [`Print`] are read of the same records, and of no others. Deliberately
+//! absent from events: sizes and volumes, which are found sound and left out, since no decision needs them. Charts need them.
 
-use crate::domain::{Bar, Event, Quote, Trade};
+use crate::domain::{Bar, BarPrint, Event, Print, Quote, Trade, TradePrint};
 
 use super::fields::Fields;
 use super::orders::event_of;
@@ -67,4 +67,33 @@ fn bar(fields: &mut Fields<'_>) -> Option<Bar> {
     fields.optional(Key::Low, Value::price);
     fields.optional(Key::Volume, Value::volume);
     Some(Bar { symbol: symbol?, timeframe: timeframe?, open_time: open_time?, close: close? })
+}
+
+/// Reads a record of `market.prices` with everything that a chart draws.
+pub(super) fn print(fields: &mut Fields<'_>) -> Option<Print> {
+    match event_of(fields, Word::from_bytes)? {
+        Word::Trade => trade_print(fields).map(Print::Trade),
+        Word::Quote => quote(fields).map(|_| Print::Quote),
+        Word::Bar => bar_print(fields).map(Print::Bar),
+    }
+}
+
+fn trade_print(fields: &mut Fields<'_>) -> Option<TradePrint> {
+    let symbol = fields.required(Key::Symbol, Value::symbol);
+    let price = fields.required(Key::Price, Value::price);
+    let size = fields.optional(Key::Size, Value::amount);
+    let ts = fields.optional(Key::Ts, Value::time);
+    Some(TradePrint { symbol: symbol?, price: price?, size, ts })
+}
+
+fn bar_print(fields: &mut Fields<'_>) -> Option<BarPrint> {
+    let symbol = fields.required(Key::Symbol, Value::symbol);
+    let timeframe = fields.required(Key::Timeframe, Value::id);
+    let open_time = fields.required(Key::OpenTime, Value::time);
+    let close = fields.required(Key::Close, Value::price);
+    let open = fields.optional(Key::Open, Value::price);
+    let high = fields.optional(Key::High, Value::price);
+    let low = fields.optional(Key::Low, Value::price);
+    let volume = fields.optional(Key::Volume, Value::amount);
+    Some(BarPrint { symbol: symbol?, timeframe: timeframe?, open_time: open_time?, open, high, low, close: close?, volume })
 }

@@ -173,7 +173,13 @@ impl<'a> Value<'a> {
 
     /// How much was on offer or traded: read, found sound and left out.
     pub fn volume(self) -> Result<(), Bad> {
-        if self.units()? < 0 { Err(BELOW_ZERO) } else { Ok(()) }
+        self.amount().map(|_| ())
+    }
+
+    /// How much was on offer or traded, in units of 1e-8. It may be more than a quantity of ours can be.
+    pub fn amount(self) -> Result<i128, Bad> {
+        let units = self.units()?;
+        if units < 0 { Err(BELOW_ZERO) } else { Ok(units) }
     }
 
     /// A time: RFC 3339, or milliseconds since the epoch.

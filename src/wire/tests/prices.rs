@@ -1,7 +1,7 @@
 //! Trades, quotes and bars.
 
 use super::*;
-use crate::domain::{Id, Price};
+use crate::domain::{BarPrint, Id, Price, Print, Symbol, TradePrint};
 
 const PRICES: InputTopic = InputTopic::Prices;
 const MALFORMED: RefusalCode = RefusalCode::Malformed;
@@ -50,6 +50,24 @@ fn reads_a_bar() {
     refuses(PRICES, &payload.replace("\"98\"", "0"), OUT_OF_RANGE, "low");
     refuses(PRICES, &payload.replace("\"1200000\"", "-1"), OUT_OF_RANGE, "volume");
     takes(PRICES, &payload.replace("\"1200000\"", "0"));
+}
+
+#[test]
+fn a_print_has_the_sizes_and_volumes_that_an_event_leaves_out() {
+    let trade = r#"{"event":"trade","symbol":"AAPL","price":"100.02","size":"300.5","ts":1772811000123}"#;
+    let (symbol, ts) = (Symbol::parse(b"AAPL").unwrap(), Some(1_772_811_000_123));
+    let print = TradePrint { symbol, price: Price(10_002_000_000), size: Some(30_050_000_000), ts };
+    assert_eq!(decode_print(Some(b"AAPL"), trade.as_bytes()), Some(Print::Trade(print)));
+    assert_eq!(decode_print(Some(b"MSFT"), trade.as_bytes()), None, "the key names another");
+    let huge = trade.replace("300.5", "500000000000000");
+    let Some(Print::Trade(huge)) = decode_print(None, huge.as_bytes()) else { panic!("no trade") };
+    assert_eq!(huge.size, Some(50_000_000_000_000_000_000_000), "more than a quantity of ours can be");
+    let bar = r#"{"event":"bar","symbol":"AAPL","timeframe":"1d","open_time":5,"open":"99","high":"101","close":"100","volume":7}"#;
+    let (open, high, low, close) = (Some(Price::whole(99)), Some(Price::whole(101)), None, Price::whole(100));
+    let timeframe = Id::parse(b"1d").unwrap();
+    let print = BarPrint { symbol, timeframe, open_time: 5, open, high, low, close, volume: Some(700_000_000) };
+    assert_eq!(decode_print(None, bar.as_bytes()), Some(Print::Bar(print)));
+    assert_eq!(decode_print(None, br#"{"event":"quote","symbol":"AAPL","bid":1}"#), Some(Print::Quote));
 }
 
 #[test]
