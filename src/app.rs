@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::v1::Areas;
+use crate::api::v1::ws::Live;
 use crate::api::{Face, Limits, Listening, serve};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{Config, LogKind};
@@ -72,6 +73,7 @@ pub struct Daemon {
     membership: Option<Membership>,
     servers: Vec<JoinHandle<()>>,
     control: ControlPlane,
+    live: Arc<Live>,
     limits: watch::Sender<Arc<Limits>>,
     stop: watch::Sender<bool>,
     /// Where the API listens.
@@ -106,7 +108,9 @@ impl Daemon {
         let entrance = &control.entrance;
         let face = face.routed(log.verdicts()).forced(log.given_up()).behind(entrance.door.clone());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
-        let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), control.areas());
+        let live = control.live(limits_seen.clone(), stop_seen.clone());
+        live.start(runtime.handle());
+        let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), control.areas(&live));
         let mut servers = vec![runtime.spawn(serve(http.0, router, entrance.tls.clone(), limits_seen.clone(), stop_seen.clone()))];
         if let Some((listener, at)) = metrics {
             let router = face.metrics_router(scrape(recorder.clone(), shards.clone(), config.data_dir.clone()), &Listening::plain(at));
@@ -124,7 +128,7 @@ impl Daemon {
                 return Err(failure);
             }
         };
-        Ok(Self { runtime, log, shards, keeper, membership, servers, control, limits, stop, http: http_at, metrics: metrics_at })
+        Ok(Self { runtime, log, shards, keeper, membership, servers, control, live, limits, stop, http: http_at, metrics: metrics_at })
     }
 
     /// How the API is spoken to.
@@ -158,6 +162,8 @@ impl Daemon {
                     tracing::error!(%error, "a listener ended badly");
                 }
             }
+            let patience = self.limits.borrow().drain_timeout;
+            self.live.ended(patience).await;
         });
         let ended_well = self.keeper.end();
         if let Some(membership) = self.membership {

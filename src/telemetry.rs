@@ -126,6 +126,11 @@ metrics! {
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";
     HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections; labels: listener (its port).";
     HTTP_STREAMS = "ordergate_http_streams", Gauge, Count, "Followers of topics.";
+    WS_CONNECTIONS = "ordergate_ws_connections", Gauge, Count, "Open WebSockets.";
+    WS_SUBSCRIPTIONS = "ordergate_ws_subscriptions", Gauge, Count, "Subscriptions over WebSockets; labels: channel (its kind).";
+    WS_MESSAGES = "ordergate_ws_messages_total", Counter, Count, "Messages written to WebSockets.";
+    WS_DELIVERY_SECONDS = "ordergate_ws_delivery_seconds", Histogram(SLOW), Seconds, "The time from an event's arrival at the hub until it is written to a WebSocket.";
+    WS_CLOSED = "ordergate_ws_closed_total", Counter, Count, "WebSockets that ended; labels: reason (client: it left by itself).";
     VAULT_LOCKED = "ordergate_vault_locked", Gauge, Count, "1 while the master key does not open the newest key-encryption key.";
     VAULT_OPERATIONS = "ordergate_vault_operations_total", Counter, Count, "Operations on broker keys; labels: operation, result.";
     VAULT_REWRAPPED = "ordergate_vault_rewrapped_total", Counter, Count, "Secrets moved under a newer key-encryption key.";

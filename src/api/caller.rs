@@ -240,6 +240,19 @@ impl Door {
         }
     }
 
+    /// The same someone with the rights that they have now, as long as they may go on: accounts that were granted or taken away meanwhile.
+    #[must_use]
+    pub fn renewed(&self, caller: &Caller) -> Option<Caller> {
+        match (&caller.user, &caller.proof, &self.people) {
+            (Some(user), Some(proof), Some(people)) => {
+                let principal = people.still(user, proof, now())?;
+                let now = Caller::of(principal, self.owners.clone(), caller.address);
+                Some(now).filter(|now| (now.role, &now.scopes) == (caller.role, &caller.scopes))
+            }
+            _ => self.is_open().then(|| caller.clone()),
+        }
+    }
+
     fn caller(&self, headers: &HeaderMap, address: IpAddr, now: Millis) -> Result<Caller, Problem> {
         if self.is_open() {
             return Ok(Caller::open(address));

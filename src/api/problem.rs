@@ -116,6 +116,18 @@ pub enum ApiCode {
     UnknownSymbol,
     /// Charts cannot be shown now: they are off, or being rebuilt from the log.
     ChartUnavailable,
+    /// The path speaks WebSocket only.
+    UpgradeRequired,
+    /// A channel that does not exist.
+    UnknownChannel,
+    /// A connection has as many subscriptions as one may have.
+    TooManySubscriptions,
+    /// The connection has this subscription.
+    AlreadySubscribed,
+    /// The connection does not have this subscription.
+    NotSubscribed,
+    /// What came after a position is not all kept any more.
+    PositionNotKept,
 }
 
 impl ApiCode {
@@ -179,6 +191,12 @@ impl ApiCode {
             Self::NotApplied => ("NOT_APPLIED", StatusCode::GATEWAY_TIMEOUT, "The record is in the log and not applied yet"),
             Self::UnknownSymbol => ("UNKNOWN_SYMBOL", StatusCode::NOT_FOUND, "No such symbol"),
             Self::ChartUnavailable => ("CHART_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "Charts cannot be shown now"),
+            Self::UpgradeRequired => ("UPGRADE_REQUIRED", StatusCode::UPGRADE_REQUIRED, "The path speaks WebSocket only"),
+            Self::UnknownChannel => ("UNKNOWN_CHANNEL", StatusCode::NOT_FOUND, "No such channel"),
+            Self::TooManySubscriptions => ("TOO_MANY_SUBSCRIPTIONS", StatusCode::CONFLICT, "The connection has too many subscriptions"),
+            Self::AlreadySubscribed => ("ALREADY_SUBSCRIBED", StatusCode::CONFLICT, "The connection has this subscription"),
+            Self::NotSubscribed => ("NOT_SUBSCRIBED", StatusCode::CONFLICT, "The connection does not have this subscription"),
+            Self::PositionNotKept => ("POSITION_NOT_KEPT", StatusCode::GONE, "The position is not kept any more"),
         }
     }
 

@@ -128,7 +128,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(limits.read_timeout)
         .max_headers(limits.headers_max)
         .max_buf_size(limits.header_bytes_max);
-    let connection = builder.serve_connection(Impatient::new(stream, limits.read_timeout), service);
+    let connection = builder.serve_connection(Impatient::new(stream, limits.read_timeout), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

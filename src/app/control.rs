@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
 
 use super::log_side::LogSide;
 use super::people::{self, Entrance};
 use super::replicas::Followers;
 use super::{Shards, charts, notifications, vault};
+use crate::api::Limits;
 use crate::api::v1::Areas;
+use crate::api::v1::ws::{self, Live, Sources};
 use crate::chart::Charts;
 use crate::cli::Failure;
 use crate::config::Config;
@@ -47,9 +50,23 @@ impl ControlPlane {
         Ok(Self { entrance, topics, followers, notifier, charts })
     }
 
+    /// What is told over WebSockets: so many as the limits say, until the stop.
+    pub(super) fn live(&self, limits: watch::Receiver<Arc<Limits>>, stop: watch::Receiver<bool>) -> Arc<Live> {
+        Live::new(Sources {
+            hub: self.followers.hub.clone(),
+            books: self.followers.books.clone(),
+            system: self.followers.system.clone(),
+            notifier: self.notifier.clone(),
+            charts: self.charts.clone(),
+            door: self.entrance.door.clone(),
+            limits,
+            stop,
+        })
+    }
+
     /// Its paths of the API.
-    pub(super) fn areas(&self) -> Areas {
-        let mut areas = Areas { inside: self.followers.areas(), outside: Vec::new() };
+    pub(super) fn areas(&self, live: &Arc<Live>) -> Areas {
+        let mut areas = Areas { inside: self.followers.areas(), outside: vec![ws::routes().with_state(live.clone())] };
         areas.inside.push(vault::area(self.entrance.desk.vault.clone(), self.topics.clone()));
         if let Some(notifier) = &self.notifier {
             let (inside, outside) = notifications::areas(notifier);

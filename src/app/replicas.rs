@@ -12,6 +12,7 @@ use super::log_side::{LogSide, partitioner};
 use crate::api::v1::books::{Books, Committed};
 use crate::api::v1::system::{self, System};
 use crate::api::v1::books_routes;
+use crate::api::v1::ws::hub::Hub;
 use crate::api::Gates;
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::Config;
@@ -30,8 +31,9 @@ const SNAPSHOT_CACHE_BYTES: u64 = 1 << 20;
 pub struct Followers {
     pub replicas: Arc<Replicas>,
     decisions: Arc<Decisions>,
-    books: Arc<Books>,
-    system: Arc<System>,
+    pub books: Arc<Books>,
+    pub system: Arc<System>,
+    pub hub: Arc<Hub>,
 }
 
 impl Followers {
@@ -44,7 +46,9 @@ impl Followers {
         let count = config.shard.count;
         let stores = (0..count).map(|shard| store(config, shard)).collect::<Result<Vec<_>, Failure>>()?;
         let decisions = Decisions::open(IndexOptions::new(config.data_dir.join("decisions"), count), topics.clone());
-        let listeners: Vec<Arc<dyn Listener>> = vec![decisions.clone()];
+        let hub = Hub::new(count);
+        // The index is told first: what the hub has told of can be read there.
+        let listeners: Vec<Arc<dyn Listener>> = vec![decisions.clone(), hub.clone()];
         let replicas = Replicas::start(&topics, stores, listeners, &ReplicaOptions::default());
         let replicas = replicas.or_exit(Exit::Io, || "cannot start the replicas' threads".to_owned())?;
         let patience = Duration::from_millis(config.http.request_timeout_ms);
@@ -58,7 +62,7 @@ impl Followers {
             committed: committed(log, topics, shards.clone()),
         });
         let system = Arc::new(System { books: books.clone(), gates: shards.clone(), instance: config.kafka.instance.clone() });
-        Ok(Self { replicas, decisions, books, system })
+        Ok(Self { replicas, decisions, books, system, hub })
     }
 
     /// Their paths of the API.

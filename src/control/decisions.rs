@@ -7,6 +7,7 @@
 
 mod backfill;
 mod block;
+mod onward;
 mod search;
 mod store;
 
@@ -29,6 +30,7 @@ use block::{Block, Summary, block_of};
 use store::{Gap, Indexed, Progress, Store};
 
 pub use block::Tally;
+pub use onward::Onward;
 pub use search::{Filter, Page};
 pub use store::IndexError;
 

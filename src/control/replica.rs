@@ -55,6 +55,11 @@ pub trait Listener: Send + Sync {
     /// An entry was folded, and caused these outputs.
     fn folded(&self, shard: u32, reached: &Reached, outputs: &[OutputRecord]);
 
+    /// The same entry changed these accounts (places in [`Gate::accounts`]), ascending.
+    fn touched(&self, shard: u32, accounts: &[u32]) {
+        let _ = (shard, accounts);
+    }
+
     /// The follower has read everything, or ends.
     fn idle(&self, shard: u32) {
         let _ = shard;

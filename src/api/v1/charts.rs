@@ -240,7 +240,7 @@ fn written(answer: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(answer).map_err(|_| Problem::new(ApiCode::Internal, "the answer could not be written"))
 }
 
-fn chart_problem(error: &ChartError) -> Problem {
+pub(super) fn chart_problem(error: &ChartError) -> Problem {
     match error {
         ChartError::UnknownSymbol => Problem::new(ApiCode::UnknownSymbol, error.to_string()).field("symbol"),
         ChartError::Unavailable { .. } => Problem::new(ApiCode::ChartUnavailable, error.to_string()),

@@ -20,6 +20,7 @@ pub fn whole(areas: impl IntoIterator<Item = OpenApi>) -> OpenApi {
         .schema("Problem", problem())
         .security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
         .security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("__Host-ordergate-refresh"))))
+        .security_scheme("ticket", SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::new("ticket"))))
         .build();
     let needs = SecurityRequirement::new("bearer", Vec::<String>::new());
     let empty = OpenApiBuilder::new().info(info.build()).components(Some(components)).security(Some([needs])).build();

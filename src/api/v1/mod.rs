@@ -32,6 +32,7 @@ mod vault;
 mod vault_tests;
 pub mod versions;
 pub mod words;
+pub mod ws;
 
 use std::sync::Arc;
 
@@ -123,6 +124,7 @@ pub fn openapi() -> OpenApi {
         vault_routes().split_for_parts().1,
         notify_routes().split_for_parts().1,
         notify_public_routes().split_for_parts().1,
+        ws::routes().split_for_parts().1,
     ])
 }
 

@@ -150,7 +150,7 @@ impl Delivery {
     }
 }
 
-fn shown(raised: &Raised, read: bool, deliveries: Vec<Delivered>) -> Notification {
+pub(super) fn shown(raised: &Raised, read: bool, deliveries: Vec<Delivered>) -> Notification {
     Notification {
         id: raised.id.to_string(),
         account: raised.account.clone(),
@@ -167,7 +167,7 @@ fn shown(raised: &Raised, read: bool, deliveries: Vec<Delivered>) -> Notificatio
 }
 
 /// What came into an inbox stays hidden from who may no longer know of its account.
-fn may(caller: &Caller) -> impl Fn(&Raised) -> bool + '_ {
+pub(super) fn may(caller: &Caller) -> impl Fn(&Raised) -> bool + '_ {
     |raised| match &raised.account {
         Some(account) => caller.may_read(account),
         None => caller.is_admin(),

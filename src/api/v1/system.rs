@@ -120,26 +120,32 @@ pub struct IndexView {
 async fn get(State(system): State<Arc<System>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     caller.require_admin()?;
-    let books = &system.books;
-    let shards = (0..).zip(books.replicas.position()).map(|(shard, reached)| ShardView {
-        shard,
-        here: system.gates.shard(shard).map(|handle| here(&handle.status())),
-        replica: replica(&reached),
-    });
-    let index = books.decisions.clone();
-    let coverage = tokio::task::spawn_blocking(move || index.coverage()).await.unwrap_or_default();
-    let mut notes = books.replicas.notes();
-    notes.extend(system.gates.not_ready());
-    let view = SystemView {
-        instance: system.instance.clone(),
-        version: env!("CARGO_PKG_VERSION"),
-        tzdb_version: tzdb_version(),
-        shards: shards.collect(),
-        replica_age_ms: books.replicas.age().and_then(|age| u64::try_from(age.as_millis()).ok()),
-        decisions: IndexView { decisions: coverage.decisions, complete: coverage.complete, bytes: coverage.bytes },
-        notes,
-    };
-    Ok(answer(StatusCode::OK, &view))
+    Ok(answer(StatusCode::OK, &system.view().await))
+}
+
+impl System {
+    /// The system as this instance sees it.
+    pub(super) async fn view(&self) -> SystemView {
+        let books = &self.books;
+        let shards = (0..).zip(books.replicas.position()).map(|(shard, reached)| ShardView {
+            shard,
+            here: self.gates.shard(shard).map(|handle| here(&handle.status())),
+            replica: replica(&reached),
+        });
+        let index = books.decisions.clone();
+        let coverage = tokio::task::spawn_blocking(move || index.coverage()).await.unwrap_or_default();
+        let mut notes = books.replicas.notes();
+        notes.extend(self.gates.not_ready());
+        SystemView {
+            instance: self.instance.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            tzdb_version: tzdb_version(),
+            shards: shards.collect(),
+            replica_age_ms: books.replicas.age().and_then(|age| u64::try_from(age.as_millis()).ok()),
+            decisions: IndexView { decisions: coverage.decisions, complete: coverage.complete, bytes: coverage.bytes },
+            notes,
+        }
+    }
 }
 
 fn here(status: &Status) -> ShardHere {

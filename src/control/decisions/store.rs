@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sled::{Batch, Db};
 
-use super::block::{Block, Damaged, Summary, opened, sealed};
+use super::block::{Block, Damaged, SEQS_PER_BLOCK, Summary, opened, sealed};
 use crate::domain::Millis;
 
 /// How long a folder's lock is waited for: sled's threads can hold it for a moment after a store was closed.
@@ -80,6 +80,7 @@ const SUMMARY: u8 = b's';
 const BLOCK: u8 = b'b';
 const INDEXED: u8 = b'i';
 const GAP: u8 = b'g';
+const DROPPED: u8 = b'd';
 
 impl Store {
     /// Opens or makes the store.
@@ -171,9 +172,24 @@ impl Store {
         guarded(|| Ok(self.db.apply_batch(batch)?))
     }
 
-    /// Drops a block.
+    /// The first block from a number on, up to another.
+    pub fn block_from(&self, shard: u32, number: u64, last: u64) -> Result<Option<(u64, Block)>, IndexError> {
+        let found = guarded(|| Ok(self.db.range(key(BLOCK, shard, number)..=key(BLOCK, shard, last)).next().transpose()?))?;
+        let Some((key, bytes)) = found else { return Ok(None) };
+        let number = key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
+        Ok(Some((number, Block::decode(&bytes)?)))
+    }
+
+    /// Sequences below this one were dropped; 0 when none were.
+    pub fn dropped_below(&self, shard: u32) -> Result<u64, IndexError> {
+        Ok(self.value(&key(DROPPED, shard, 0))?.unwrap_or(0))
+    }
+
+    /// Drops a block, the oldest one, and notes that it was there.
     pub fn drop_block(&self, shard: u32, number: u64) -> Result<(), IndexError> {
         let mut batch = Batch::default();
+        let below = number.saturating_add(1).saturating_mul(SEQS_PER_BLOCK);
+        batch.insert(&key(DROPPED, shard, 0), sealed(&bytes_of(&below)?));
         batch.remove(&key(BLOCK, shard, number));
         batch.remove(&key(SUMMARY, shard, number));
         guarded(|| Ok(self.db.apply_batch(batch)?))

@@ -4,6 +4,7 @@
 //! each. A log that fails is asked again; a ledger that contradicts the fold is not. Deliberately
 //! absent: publication, claims, and any other effect.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub(super) struct Follower {
     stop: Arc<AtomicBool>,
     /// The records that the last snapshot holds.
     kept_seq: u64,
+    /// The accounts that changed since.
+    touched: BTreeSet<u32>,
 }
 
 impl Follower {
@@ -46,7 +49,7 @@ impl Follower {
         options: ReplicaOptions,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { shard, topics, store, listeners, options, stop, kept_seq: 0 }
+        Self { shard, topics, store, listeners, options, stop, kept_seq: 0, touched: BTreeSet::new() }
     }
 
     /// Follows until it is told to stop.
@@ -147,7 +150,7 @@ impl Follower {
     }
 
     /// Reads on. Gives the number of entries read: none at the end.
-    fn read_on(&self) -> Result<usize, FoldError> {
+    fn read_on(&mut self) -> Result<usize, FoldError> {
         let next = self.shard.reached.borrow().ledger_next;
         let entries = self.topics.read(Topic::Ledger, self.shard.shard, next, ENTRIES_PER_READ)?;
         let count = entries.len();
@@ -160,20 +163,22 @@ impl Follower {
         Ok(count)
     }
 
-    fn take(&self, entry: StoredRecord) -> Result<(), FoldError> {
-        let outputs: Vec<OutputRecord> = {
+    fn take(&mut self, entry: StoredRecord) -> Result<(), FoldError> {
+        let (outputs, touched): (Vec<OutputRecord>, Vec<u32>) = {
             let mut replica = self.shard.replica.write().unwrap_or_else(PoisonError::into_inner);
             replica.take(entry)?;
             self.shard.learn_owners(replica.fold.gate());
             // A frame's marks are of earlier ones: all outputs of the entry are still at hand.
-            replica.unpublished.drain(..).collect()
+            (replica.unpublished.drain(..).collect(), replica.fold.take_touched())
         };
+        self.touched.extend(&touched);
         let current = self.shard.reached.borrow().current;
         let reached = Reached { current, ..self.describe(None) };
         let refused = |output: &&OutputRecord| output.topic == OutputTopic::DeadLetter && output.source.topic == InputTopic::Control;
         outputs.iter().filter(refused).for_each(|output| self.shard.refused(output));
         for listener in &*self.listeners {
             listener.folded(self.shard.shard, &reached, &outputs);
+            listener.touched(self.shard.shard, &touched);
         }
         self.shard.reached.send_replace(reached);
         Ok(())
@@ -225,12 +230,12 @@ impl Follower {
 
     fn offer_snapshot(&mut self) {
         let whole = self.kept_seq == 0 || self.store.wants_whole();
-        let mut replica = self.shard.replica.write().unwrap_or_else(PoisonError::into_inner);
+        let replica = self.shard.replica.read().unwrap_or_else(PoisonError::into_inner);
         let standing = replica.standing();
-        let touched = replica.fold.take_touched();
+        let touched = std::mem::take(&mut self.touched);
         let gate = replica.fold.gate();
         let accounts = gate.accounts();
-        let places = if whole { (0..u32::try_from(accounts.len()).unwrap_or(u32::MAX)).collect() } else { touched };
+        let places: Vec<u32> = if whole { (0..u32::try_from(accounts.len()).unwrap_or(u32::MAX)).collect() } else { touched.into_iter().collect() };
         let touched = places.into_iter().filter_map(|place| Some((place, accounts.get(place as usize)?.clone()))).collect();
         self.kept_seq = standing.seq;
         let offer = Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole };
