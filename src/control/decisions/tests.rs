@@ -58,3 +58,53 @@ fn a_time_is_found_without_a_look_at_every_block() {
         assert!(newest.is_none_or(|newest| last >= block_of(newest.unsigned_abs())), "before {to}");
     }
 }
+
+/// The sequences that are given behind one, in pages, and how it ended.
+fn onward(index: &Decisions, mut after: u64, up_to: u64, limit: usize) -> Result<Vec<u64>, Onward> {
+    let mut seqs = Vec::new();
+    while after < up_to {
+        match index.after(0, after, up_to, limit).unwrap() {
+            Onward::Found { decisions, reached } => {
+                assert!(decisions.len() <= limit && reached > after, "it goes on");
+                assert!(decisions.iter().all(|(seq, json)| *json == decision(*seq).payload));
+                seqs.extend(decisions.into_iter().map(|(seq, _)| seq));
+                after = reached;
+            }
+            ended @ (Onward::Filling | Onward::Dropped) => return Err(ended),
+        }
+    }
+    Ok(seqs)
+}
+
+#[test]
+fn onward_from_any_sequence_come_all_later_ones_out_of_memory_and_store_alike() {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let index = Decisions::open(IndexOptions::new(dir.path().join("decisions"), 1), Arc::new(log));
+    index.begins(0, &Reached::default());
+    (1..=5_000).step_by(7).for_each(|seq| tell(&index, seq));
+    let last = (1..=5_000).step_by(7).max().unwrap();
+    for after in [0, 1, 6, 7, 8, 1_023, 1_024, 1_025, 3_000, last - 1] {
+        for (up_to, limit) in [(last, 3), (last, 10_000), (last - 500, 100)] {
+            let wanted: Vec<u64> = (1..=5_000).step_by(7).filter(|seq| *seq > after && *seq <= up_to).collect();
+            assert_eq!(onward(&index, after, up_to, limit), Ok(wanted), "{after} to {up_to}, {limit} at once");
+        }
+    }
+    let beyond = index.after(0, last, last + 100, 10).unwrap();
+    assert_eq!(beyond, Onward::Found { decisions: Vec::new(), reached: last }, "what is not indexed yet is not promised");
+}
+
+#[test]
+fn what_was_dropped_for_newer_ones_is_told() {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let options = IndexOptions { decisions_max: 2_000, ..IndexOptions::new(dir.path().join("decisions"), 1) };
+    let index = Decisions::open(options, Arc::new(log));
+    index.begins(0, &Reached::default());
+    (1..=5_000).for_each(|seq| tell(&index, seq));
+    assert_eq!(onward(&index, 10, 5_000, 100), Err(Onward::Dropped));
+    let first = index.store().unwrap().dropped_below(0).unwrap();
+    assert!(first > 2_000, "{first}");
+    assert_eq!(onward(&index, first - 1, 5_000, 100), Ok((first..=5_000).collect()), "the first that is kept");
+    assert_eq!(onward(&index, first - 2, 5_000, 100), Err(Onward::Dropped));
+}

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use super::protocol::Close;
 
 /// Messages that may wait.
-pub const MESSAGES_MAX: usize = 1_024;
+pub const MESSAGES_MAX: usize = 4_096;
 /// Bytes that may wait; one message may be longer than that.
-pub const BYTES_MAX: usize = 1 << 20;
+pub const BYTES_MAX: usize = 4 << 20;
 /// What is written at once.
 const BATCH_MESSAGES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
