@@ -104,7 +104,7 @@ impl Daemon {
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
         let entrance = &control.entrance;
-        let face = face.routed(log.verdicts()).forced(log.given_up()).behind(entrance.door.clone());
+        let face = face.routed(log.verdicts()).forced(log.given_up()).behind(entrance.door.clone()).beside(control.replicas());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let router = face.clone().router(&entrance.listening, Some(entrance.desk.clone()), control.areas());
         let mut servers = vec![runtime.spawn(serve(http.0, router, entrance.tls.clone(), limits_seen.clone(), stop_seen.clone()))];

@@ -16,6 +16,7 @@ use crate::api::v1::Areas;
 use crate::chart::Charts;
 use crate::cli::Failure;
 use crate::config::Config;
+use crate::control::replica::Replicas;
 use crate::log::Topics;
 use crate::notify::Notifier;
 
@@ -45,6 +46,11 @@ impl ControlPlane {
         let notifier = notifications::start(runtime.handle(), topics.clone(), people, owners, config).inspect_err(stop)?;
         let charts = charts::start(topics.clone(), config).inspect_err(stop)?;
         Ok(Self { entrance, topics, followers, notifier, charts })
+    }
+
+    /// The books as everyone may look at them.
+    pub(super) fn replicas(&self) -> Arc<Replicas> {
+        self.followers.replicas.clone()
     }
 
     /// Its paths of the API.
