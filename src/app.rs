@@ -58,8 +58,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const RUNTIME_END: Duration = Duration::from_secs(1);
 /// A shard's part of the snapshots' cache is at least this many bytes.
 const SNAPSHOT_CACHE_LEAST: u64 = 1 << 20;
-/// A store of snapshots up to this size is opened in milliseconds, so it is closed between two of them.
-const SNAPSHOT_REST_MAX: u64 = 64 << 20;
 /// What a frame needs beside its records: marks, hashes, lengths.
 const FRAME_OVERHEAD_BYTES: usize = 48 * 1024;
 
@@ -305,7 +303,6 @@ fn snapshots(config: &Config, shard: u32) -> Result<Box<dyn SnapshotStore>, Fail
         dir: config.snapshot_dir(),
         shard,
         cache_bytes: (config.snapshot.cache_bytes / u64::from(config.shard.count)).max(SNAPSHOT_CACHE_LEAST),
-        rest_bytes_max: SNAPSHOT_REST_MAX,
         broken_kept_max: config.snapshot.broken_kept_max,
     };
     let store = SledSnapshots::start(options).or_exit(Exit::Io, || "cannot start the snapshots' thread".to_owned())?;
