@@ -4,8 +4,8 @@
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
-mod control;
 mod charts;
+mod control;
 mod guarantees;
 mod log_side;
 mod moments;
@@ -29,7 +29,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::v1::Areas;
 use crate::api::{Face, Limits, Listening, serve};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{Config, LogKind};
@@ -39,10 +38,10 @@ use crate::market::calendar::tzdb_version;
 use crate::snapshot::{self, SledSnapshots};
 use crate::telemetry::{self, Recorder};
 
+use control::ControlPlane;
 use log_side::LogSide;
 use moments::Moments;
 use observer::{Metered, show_status};
-use control::ControlPlane;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use charts::chart_options;
