@@ -4,8 +4,8 @@
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
-mod control;
 mod charts;
+mod control;
 mod guarantees;
 mod log_side;
 mod moments;
@@ -29,7 +29,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::v1::Areas;
 use crate::api::v1::ws::Live;
 use crate::api::{Face, Limits, Listening, serve};
 use crate::cli::{Exit, Failure, OrExit};
@@ -40,10 +39,10 @@ use crate::market::calendar::tzdb_version;
 use crate::snapshot::{self, SledSnapshots};
 use crate::telemetry::{self, Recorder};
 
+use control::ControlPlane;
 use log_side::LogSide;
 use moments::Moments;
 use observer::{Metered, show_status};
-use control::ControlPlane;
 use shards::{Keeper, Plan, Shards, Start};
 
 pub use charts::chart_options;
@@ -59,8 +58,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const RUNTIME_END: Duration = Duration::from_secs(1);
 /// A shard's part of the snapshots' cache is at least this many bytes.
 const SNAPSHOT_CACHE_LEAST: u64 = 1 << 20;
-/// A store of snapshots up to this size is opened in milliseconds, so it is closed between two of them.
-const SNAPSHOT_REST_MAX: u64 = 64 << 20;
 /// What a frame needs beside its records: marks, hashes, lengths.
 const FRAME_OVERHEAD_BYTES: usize = 48 * 1024;
 
@@ -106,7 +103,7 @@ impl Daemon {
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
         let entrance = &control.entrance;
-        let face = face.routed(log.verdicts()).forced(log.given_up()).behind(entrance.door.clone());
+        let face = face.routed(log.verdicts()).forced(log.given_up()).behind(entrance.door.clone()).beside(control.replicas());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let live = control.live(limits_seen.clone(), stop_seen.clone());
         live.start(runtime.handle());
@@ -311,7 +308,6 @@ fn snapshots(config: &Config, shard: u32) -> Result<Box<dyn SnapshotStore>, Fail
         dir: config.snapshot_dir(),
         shard,
         cache_bytes: (config.snapshot.cache_bytes / u64::from(config.shard.count)).max(SNAPSHOT_CACHE_LEAST),
-        rest_bytes_max: SNAPSHOT_REST_MAX,
         broken_kept_max: config.snapshot.broken_kept_max,
     };
     let store = SledSnapshots::start(options).or_exit(Exit::Io, || "cannot start the snapshots' thread".to_owned())?;

@@ -1,11 +1,11 @@
 //! The engine on the embedded log, whole: records in, decisions out, restarts.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use ordergate::domain::{InputTopic, Source};
 use ordergate::embedded::{EmbeddedLog, EmbeddedOptions};
-use ordergate::engine::{NoObserver, NoSnapshots, Options, Phase, Service, spawn};
+use ordergate::engine::{Loaded, NoObserver, NoSnapshots, Offer, Options, Phase, Replica, Service, SnapshotStore, spawn, state_hash};
 use ordergate::log::{LogError, NewRecord, OutputTopic, Placed, Topic, Topics};
 
 const INTENTS: Topic = Topic::Input(InputTopic::Intents);
@@ -127,5 +127,70 @@ fn a_shard_that_is_taken_away_follows_and_decides_what_came_meanwhile_when_it_is
     let status = service.handle.status();
     assert_eq!((status.phase, status.term), (Phase::Owning, term + 1));
     assert!(service.stop());
+    log.close();
+}
+
+/// Keeps what it is offered, and begins with nothing.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Offer>>>);
+
+impl SnapshotStore for Kept {
+    fn load(&mut self) -> Option<Loaded> {
+        None
+    }
+
+    fn reject(&mut self, _why: &str) -> Option<Loaded> {
+        None
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+
+    fn wants_whole(&self) -> bool {
+        true
+    }
+
+    fn offer(&mut self, offer: Offer) {
+        self.0.lock().unwrap().push(offer);
+    }
+
+    fn finish(&mut self, _wait: Duration) -> bool {
+        true
+    }
+}
+
+/// The newest outputs of an owner that writes are never known to be published, and a standby takes snapshots all the same.
+#[test]
+fn a_follower_of_an_owner_that_never_rests_takes_snapshots_that_lead_to_the_same_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let kept = Kept::default();
+    let options = Options { own: false, snapshot_every: Duration::from_millis(20), ..Options::default() };
+    let follower = spawn(log.shard_log(), Box::new(kept.clone()), Box::new(NoObserver), options).unwrap();
+    // The embedded log tells the side that was asked for last of what arrives.
+    let owner = start(&log);
+    let mut id = 0;
+    wait_until(|| {
+        id += 1;
+        append(&log, vec![intent(id)]);
+        kept.0.lock().unwrap().len() >= 3
+    });
+    wait_until(|| follower.handle.status().seq == id);
+    assert!(follower.stop());
+    assert!(owner.stop());
+    let offers = std::mem::take(&mut *kept.0.lock().unwrap());
+    let mut reader = log.shard_log();
+    let mut whole = Replica::new(0);
+    while whole.read_on(&mut reader).unwrap() > 0 {}
+    for Offer { standing, shared, touched, .. } in offers {
+        let published = standing.outputs[OutputTopic::Decisions.place()].seq;
+        assert!(published >= standing.seq, "outputs to {published} are published, and the snapshot stands at {}", standing.seq);
+        let accounts = touched.into_iter().map(|(_, account)| account).collect();
+        let mut restored = Replica::restore(Loaded { standing, shared, accounts });
+        while restored.read_on(&mut reader).unwrap() > 0 {}
+        assert_eq!(state_hash(restored.fold.gate()), state_hash(whole.fold.gate()));
+        assert_eq!(restored.unpublished, whole.unpublished);
+    }
     log.close();
 }

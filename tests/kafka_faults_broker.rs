@@ -255,11 +255,20 @@ fn a_broker_that_stands_still_costs_time_and_no_memory_and_late_orders_expire() 
     let before = fleet.resident_mib(0);
     let flow = Flow::start(&cluster, stale_lines(&desk, 200_000), 0, 400);
     std::thread::sleep(Duration::from_secs(2));
-    fleet.signal(0, "STOP");
-    std::thread::sleep(Duration::from_secs(1));
-    cluster.freeze(0);
-    fleet.signal(0, "CONT");
-    let said = fleet.wait_until_it_says(0, "COMMIT_STALLED", Duration::from_secs(20));
+    // It stalls over what it had fetched by then; on a busy machine that may be nothing.
+    let said = (0..4).find_map(|_| {
+        fleet.signal(0, "STOP");
+        std::thread::sleep(Duration::from_secs(1));
+        cluster.freeze(0);
+        fleet.signal(0, "CONT");
+        let said = fleet.says(0, "COMMIT_STALLED", Duration::from_secs(6));
+        if said.is_none() {
+            cluster.thaw(0);
+            fleet.wait_until_all_decide(1);
+        }
+        said
+    });
+    let said = said.expect("it never stalled");
     std::thread::sleep(Duration::from_secs(standstill_s));
     let during = fleet.resident_mib(0);
     assert_eq!(fleet.get(0, "/readyz").map(|(status, _)| status), Some(503), "{said}");

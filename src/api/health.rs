@@ -35,7 +35,7 @@ pub async fn readyz(State(face): State<Face>, uri: Uri) -> Result<Response, Prob
         if !face.given_up.is_empty() {
             answer["unsafe"] = json!(*face.given_up);
         }
-        let notes = face.control.as_ref().map(|control| control.books.replicas.notes()).unwrap_or_default();
+        let notes = face.replicas.as_ref().map(|replicas| replicas.notes()).unwrap_or_default();
         if !notes.is_empty() {
             answer["replicas"] = json!(notes);
         }

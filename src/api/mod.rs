@@ -29,6 +29,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use tokio::sync::watch;
 
+use crate::control::replica::Replicas;
 use crate::engine::Handle;
 use crate::log::{Topics, Verdicts};
 use crate::wire::TopicNames;
@@ -70,6 +71,7 @@ pub struct Face {
     bodies: Gauge,
     streams: Gauge,
     door: Door,
+    replicas: Option<Arc<Replicas>>,
 }
 
 impl Face {
@@ -93,6 +95,7 @@ impl Face {
             bodies: Gauge::default(),
             streams: Gauge::default(),
             door: Door::open(),
+            replicas: None,
         }
     }
 
@@ -100,6 +103,12 @@ impl Face {
     #[must_use]
     pub fn behind(self, door: Door) -> Self {
         Self { door, ..self }
+    }
+
+    /// The same, beside these replicas: `/readyz` tells what an operator should know of them.
+    #[must_use]
+    pub fn beside(self, replicas: Arc<Replicas>) -> Self {
+        Self { replicas: Some(replicas), ..self }
     }
 
     /// The face of a log of several shards, some of which other instances own.

@@ -19,6 +19,7 @@ use crate::api::v1::ws::{self, Live, Sources};
 use crate::chart::Charts;
 use crate::cli::Failure;
 use crate::config::Config;
+use crate::control::replica::Replicas;
 use crate::log::Topics;
 use crate::notify::Notifier;
 
@@ -62,6 +63,11 @@ impl ControlPlane {
             limits,
             stop,
         })
+    }
+
+    /// The books as everyone may look at them.
+    pub(super) fn replicas(&self) -> Arc<Replicas> {
+        self.followers.replicas.clone()
     }
 
     /// Its paths of the API.

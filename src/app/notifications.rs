@@ -37,9 +37,9 @@ impl Readers {
         let users = self.people.users();
         // Without users there is one person, who may do everything.
         if users.is_empty() {
-            return vec![OPEN.to_owned()];
+            return vec![OPEN.into()];
         }
-        users.into_iter().filter(|user| !user.body.disabled && may(user)).map(|user| user.id).collect()
+        users.into_iter().filter(|user| !user.body.disabled && may(user)).map(|user| user.id.into()).collect()
     }
 }
 

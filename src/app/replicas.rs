@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{SNAPSHOT_REST_MAX, Shards};
+use super::Shards;
 use super::log_side::{LogSide, partitioner};
-use crate::api::v1::books::{Books, Committed};
-use crate::api::v1::system::{self, System};
-use crate::api::v1::books_routes;
-use crate::api::v1::ws::hub::Hub;
 use crate::api::Gates;
+use crate::api::v1::books::{Books, Committed};
+use crate::api::v1::books_routes;
+use crate::api::v1::system::{self, System};
+use crate::api::v1::ws::hub::Hub;
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::Config;
 use crate::control::commands::Commands;
@@ -86,7 +86,6 @@ fn store(config: &Config, shard: u32) -> Result<Box<dyn SnapshotStore>, Failure>
         shard,
         cache_bytes: SNAPSHOT_CACHE_BYTES,
         broken_kept_max: config.snapshot.broken_kept_max,
-        rest_bytes_max: SNAPSHOT_REST_MAX,
     };
     Ok(Box::new(SledSnapshots::start(options).or_exit(Exit::Io, || "cannot start a replica's snapshots".to_owned())?))
 }

@@ -447,7 +447,8 @@ impl Allowed {
             }
             Self::Files => "a table of librdkafka's properties with paths of files as values".to_owned(),
             Self::BrokerUrls => {
-                "a table of alpaca, alpaca_paper, binance, binance_paper with https:// addresses, or http:// ones of this machine".to_owned()
+                "a table of alpaca, alpaca_paper, binance, binance_paper with https:// addresses, or http:// ones of this machine"
+                    .to_owned()
             }
         }
     }

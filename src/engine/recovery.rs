@@ -48,6 +48,10 @@ impl Repair {
         let Some((place, from)) = self.reading else { return Ok(true) };
         let topic = OutputTopic::ALL[place];
         let mark = replica.fold.output_marks[place];
+        let folded = replica.fold.gate().seq();
+        if mark.seq > folded {
+            return Err(Trouble::OutputAhead { topic: Topic::Output(topic), offset: mark.offset, seq: mark.seq, ledger_seq: folded });
+        }
         if from == mark.offset {
             let end = log.end(ShardTopic::Output(topic))?;
             if end < mark.offset {

@@ -21,7 +21,7 @@ use super::options::{Options, Planted};
 use super::owner::{InFlight, Owner};
 use super::recovery::{self, Repair};
 use super::replica::Replica;
-use super::snapshots::SnapshotStore;
+use super::snapshots::{Offer, SnapshotStore};
 use super::trouble::Trouble;
 
 /// Records taken at once: what they have in bytes is known only then.
@@ -44,6 +44,8 @@ pub struct Shard<L: ShardLog> {
     pub(super) inbox_bytes: usize,
     pub(super) acknowledgements: VecDeque<LogEvent>,
     pub(super) snapshot: SnapshotClock,
+    /// A follower's, until all its outputs are known to be published.
+    pub(super) held: Option<Offer>,
     pub(super) draining: Option<Draining>,
     pub(super) trouble: Option<Phase>,
     pub(super) reported: Duration,
@@ -123,6 +125,7 @@ impl<L: ShardLog> Shard<L> {
             inbox_bytes: 0,
             acknowledgements: VecDeque::new(),
             snapshot,
+            held: None,
             draining: None,
             trouble: None,
             reported: Duration::ZERO,
@@ -317,6 +320,7 @@ impl<L: ShardLog> Shard<L> {
                 let opened = open_replica(&mut self.log, self.store.as_mut(), self.options.planted)?;
                 let seq = opened.fold.gate().seq();
                 self.snapshot = SnapshotClock { whole: true, from: seq, seq, ..self.snapshot };
+                self.held = None;
                 self.replica.insert(opened)
             }
         };
@@ -338,17 +342,15 @@ impl<L: ShardLog> Shard<L> {
             let claim = frame::encode(&self.options.claimant.claim(&basis, self.clock.wall_ms()))?;
             self.log.append(u64::MAX, claim)?;
             self.stage = Stage::Claiming { claim_at: None };
+            self.drop_held_snapshot();
             return Ok(());
         }
         self.caught_up_at = None;
+        self.offer_snapshot_when_published();
         if read > 0 {
             return Ok(());
         }
         self.trouble = None;
-        // Nothing stands between this snapshot and the last one that is not in the ledger.
-        if replica.unpublished.is_empty() && self.snapshot_due() {
-            self.offer_snapshot();
-        }
         self.idle(wait)
     }
 

@@ -1,7 +1,7 @@
 //! Snapshots as the engine sees them: something to start from instead of the ledger's beginning.
 //!
 //! Invariant: a snapshot is offered only when every frame of it is acknowledged and every output of
-//! it is published, so nothing that a recovery needs lies before it. It is a hint: recovery holds
+//! it is published, so nothing that a recovery needs lies before it (its output marks may lie behind it). It is a hint: recovery holds
 //! its [`Standing`] against the ledger and refolds when they disagree. Deliberately absent: where
 //! and how it is kept (`snapshot/`).
 

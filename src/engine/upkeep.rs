@@ -68,7 +68,34 @@ impl<L: ShardLog> Shard<L> {
     }
 
     pub(super) fn offer_snapshot(&mut self) {
-        let Some(replica) = self.replica.as_mut() else { return };
+        if let Some(offer) = self.snapshot_now() {
+            self.store.offer(offer);
+        }
+    }
+
+    /// While an owner writes, its newest outputs are never known to be published: a follower's snapshot is kept until the ledger says that
+    /// all of it are.
+    pub(super) fn offer_snapshot_when_published(&mut self) {
+        if self.held.is_none() && self.snapshot_due() {
+            self.held = self.snapshot_now();
+        }
+        let Some(replica) = &self.replica else { return };
+        let is_published = |offer: &mut Offer| replica.unpublished.front().is_none_or(|output| output.tag.seq > offer.standing.seq);
+        if let Some(mut offer) = self.held.take_if(is_published) {
+            offer.standing.outputs = replica.fold.output_marks;
+            self.store.offer(offer);
+        }
+    }
+
+    /// Whoever ends following does not wait for that: what has changed since the last one that was stored is not known any more.
+    pub(super) fn drop_held_snapshot(&mut self) {
+        if self.held.take().is_some() {
+            self.snapshot.whole = true;
+        }
+    }
+
+    fn snapshot_now(&mut self) -> Option<Offer> {
+        let replica = self.replica.as_mut()?;
         let mut standing = replica.standing();
         if let Stage::Owning(owner) = &self.stage {
             standing.outputs = owner.publisher.marks();
@@ -80,9 +107,10 @@ impl<L: ShardLog> Shard<L> {
         let places = if whole { (0..u32::try_from(accounts.len()).unwrap_or(u32::MAX)).collect() } else { touched };
         let touched = places.into_iter().filter_map(|place| Some((place, accounts.get(place as usize)?.clone()))).collect();
         let seq = standing.seq;
-        self.store.offer(Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole });
+        let offer = Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole };
         self.snapshot = SnapshotClock { at: self.clock.elapsed(), from: seq, seq, whole: false };
         self.observer.snapshot_offered(seq);
+        Some(offer)
     }
 
     /// A closing frame with the state's hash, a snapshot, and the end of deciding.

@@ -213,7 +213,7 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
             ("fetch.error.backoff.ms", "10"),
             ("fetch.queue.backoff.ms", "1"),
             ("queued.min.messages", "20000"),
-            ("queued.max.messages.kbytes", "32768"),
+            ("queued.max.messages.kbytes", "8192"),
         ],
         Role::Range => &[("fetch.error.backoff.ms", "10"), ("fetch.queue.backoff.ms", "1")],
         Role::Ledger => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("compression.type", "lz4")],

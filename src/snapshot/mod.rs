@@ -44,8 +44,6 @@ pub struct Options {
     pub shard: u32,
     /// What sled may keep in memory.
     pub cache_bytes: u64,
-    /// A store up to this size is closed between two snapshots.
-    pub rest_bytes_max: u64,
     /// How many broken folders are kept.
     pub broken_kept_max: usize,
 }

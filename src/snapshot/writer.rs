@@ -20,7 +20,7 @@ use super::{Options, Shared};
 use crate::engine::{Loaded, Offer, Standing};
 use crate::telemetry::{SNAPSHOT_BYTES, SNAPSHOT_SECONDS, SNAPSHOTS, SNAPSHOTS_BROKEN};
 use crate::wire::snapshot::{
-    AccountsHash, EncodeError, Stamp, VERSION, decode_account, decode_shared, decode_value, encode_account, encode_shared, encode_value,
+    EncodeError, Stamp, VERSION, decode_account, decode_shared, decode_value, encode_account, encode_shared, encode_value,
 };
 
 /// The first pause after a failed write; it doubles with each further one.
@@ -40,15 +40,13 @@ pub(super) struct Writer {
     dir: PathBuf,
     shared: Arc<Shared>,
     store: Option<Store>,
-    /// The hashes of the newest snapshot's accounts, and its number, while the store is closed.
-    hashes: Option<(u64, Vec<AccountsHash>)>,
     failures: u32,
 }
 
 impl Writer {
     pub(super) fn new(options: Options, shared: Arc<Shared>) -> Self {
         let dir = options.dir.join(format!("shard-{}", options.shard));
-        Self { options, dir, shared, store: None, hashes: None, failures: 0 }
+        Self { options, dir, shared, store: None, failures: 0 }
     }
 
     /// Answers requests until there are no more.
@@ -133,7 +131,6 @@ impl Writer {
                 counter!(SNAPSHOT_BYTES).increment(bytes);
                 histogram!(SNAPSHOT_SECONDS).record(begun.elapsed());
                 info!(seq, whole, bytes, ms = begun.elapsed().as_millis(), "snapshot written");
-                self.rest();
             }
             Err(doubt) => {
                 counter!(SNAPSHOTS, "result" => "failed").increment(1);
@@ -180,10 +177,7 @@ impl Writer {
     fn open(&mut self) -> Result<(), StoreError> {
         if self.store.is_none() {
             let (dir, options) = (&self.dir, &self.options);
-            let mut store = guarded(|| Store::open(dir, options.shard, options.cache_bytes))?;
-            let newest = store.generations().last().map(|generation| generation.manifest.number);
-            store.hashes = self.hashes.take().filter(|(number, _)| Some(*number) == newest).map(|(_, hashes)| hashes);
-            self.store = Some(store);
+            self.store = Some(guarded(|| Store::open(dir, options.shard, options.cache_bytes))?);
         }
         Ok(())
     }
@@ -213,16 +207,6 @@ impl Writer {
             }
             Ok(None) => {}
             Err(error) => error!(%error, dir = %self.dir.display(), "doubtful snapshots cannot be moved aside: remove the folder"),
-        }
-    }
-
-    /// Closes a store that is opened again in no time: sled keeps 10 MB and more for a few kilobytes of snapshots while it is open.
-    fn rest(&mut self) {
-        let Some(store) = &mut self.store else { return };
-        if store.db.size_on_disk().is_ok_and(|bytes| bytes <= self.options.rest_bytes_max) {
-            let newest = store.generations().last().map(|generation| generation.manifest.number);
-            self.hashes = newest.zip(store.hashes.take());
-            self.close();
         }
     }
 

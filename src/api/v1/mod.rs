@@ -69,10 +69,7 @@ pub struct Areas {
 
 /// Records, intents, topics: what the daemon had first.
 fn face_routes() -> OpenApiRouter<Face> {
-    OpenApiRouter::new()
-        .routes(routes!(records::post))
-        .routes(routes!(intents::post))
-        .routes(routes!(topics::get))
+    OpenApiRouter::new().routes(routes!(records::post)).routes(routes!(intents::post)).routes(routes!(topics::get))
 }
 
 /// About people, for those who proved who they are.

@@ -209,15 +209,22 @@ impl Fleet {
 
     /// Waits until `/readyz` of an instance says this, and gives the whole of what it says.
     pub fn wait_until_it_says(&self, place: usize, what: &str, within: Duration) -> String {
-        let begun = Instant::now();
-        loop {
+        self.says(place, what, within).unwrap_or_else(|| {
             let said = self.get(place, "/readyz");
-            if let Some((_, text)) = said.as_ref().filter(|(_, text)| text.contains(what)) {
-                return text.clone();
+            panic!("gate-{} does not say {what}: {said:?}\n{}", place + 1, self.words(place))
+        })
+    }
+
+    /// What `/readyz` says, if it comes to say this.
+    pub fn says(&self, place: usize, what: &str, within: Duration) -> Option<String> {
+        let begun = Instant::now();
+        while begun.elapsed() < within {
+            if let Some((_, text)) = self.get(place, "/readyz").filter(|(_, text)| text.contains(what)) {
+                return Some(text);
             }
-            assert!(begun.elapsed() < within, "gate-{} does not say {what}: {said:?}\n{}", place + 1, self.words(place));
             std::thread::sleep(Duration::from_millis(20));
         }
+        None
     }
 
     /// Waits until an instance's log says it.
