@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn the_newest_are_kept_and_stand_in_the_inbox_by_time() {
         let mut notices = Notices::default();
-        for at in 0..NOTICES_MAX as i64 + 3 {
+        for at in 0..i64::try_from(NOTICES_MAX).unwrap() + 3 {
             notices.take(&notice(&at.to_string()), "one", at);
         }
         assert_eq!((notices.kept.len(), notices.kept[0].key.as_str()), (NOTICES_MAX, "3"));

@@ -169,6 +169,7 @@ impl Books {
     /// # Errors
     /// It was refused, is not applied yet, or the first one may still be under way.
     pub async fn write_once(&self, caller: &Caller, begun: &Begun, reason: Option<&str>, record: ControlRecord) -> Result<Source, Problem> {
+        Commands::read(&record.value).map_err(command_problem)?;
         let Some(mark) = &begun.mark else { return self.write(caller, reason, record).await };
         // What must not come twice is looked for also when the key seems new: of the many keys of one caller some are forgotten early.
         if begun.again || record.adds() {
