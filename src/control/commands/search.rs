@@ -52,22 +52,23 @@ pub(super) fn refused(topics: &dyn Topics, of: Source, since: Millis) -> Result<
     Ok(found.and_then(|(_, record)| serde_json::from_slice(&record.payload).ok()))
 }
 
-/// The newest record that `is_it`, of all partitions, as far back as `since`.
+/// The newest record that `is_it`, of all partitions, as far back as `since`. An older one with the same mark is of another request.
 fn backwards(
     topics: &dyn Topics,
     topic: Topic,
     since: Millis,
     is_it: impl Fn(&StoredRecord) -> bool,
 ) -> Result<Option<(u32, StoredRecord)>, LogError> {
+    let oldest = since.saturating_sub(SKEW_MS);
     for Extent { partition, first, next, .. } in topics.extents()?.into_iter().filter(|extent| extent.topic == topic) {
         let mut end = next;
         while end > first {
             let begin = end.saturating_sub(AT_ONCE).max(first);
             let records = between(topics, topic, partition, begin, end)?;
-            if let Some(found) = records.iter().rev().find(|record| is_it(record)) {
+            if let Some(found) = records.iter().rev().find(|record| record.ts >= oldest && is_it(record)) {
                 return Ok(Some((partition, found.clone())));
             }
-            if records.iter().map(|record| record.ts).max().is_some_and(|newest| newest < since.saturating_sub(SKEW_MS)) {
+            if records.iter().map(|record| record.ts).max().is_some_and(|newest| newest < oldest) {
                 break;
             }
             end = begin;
