@@ -14,19 +14,41 @@ use super::people::{self, Entrance};
 use super::replicas::Followers;
 use super::{Shards, charts, notifications, vault};
 use crate::api::Limits;
-use crate::api::v1::Areas;
 use crate::api::v1::ws::{self, Live, Sources};
+use crate::api::v1::{Areas, audit_routes};
 use crate::chart::Charts;
 use crate::cli::Failure;
 use crate::config::Config;
+use crate::control::audit::Audit;
+use crate::control::directory::DirectoryService;
 use crate::control::replica::Replicas;
 use crate::log::Topics;
 use crate::notify::Notifier;
+
+/// What everything that writes for people goes through.
+#[derive(Clone)]
+pub(super) struct Trails {
+    pub(super) directory: Arc<DirectoryService>,
+    pub(super) audit: Arc<Audit>,
+}
+
+impl Trails {
+    fn start(topics: &Arc<dyn Topics>) -> Result<Self, Failure> {
+        Ok(Self { directory: DirectoryService::start(topics.clone())?, audit: Audit::start(topics.clone())? })
+    }
+
+    /// Writes what waits, and follows no further.
+    fn stop(&self) {
+        self.audit.stop();
+        self.directory.stop();
+    }
+}
 
 /// All of it.
 pub(super) struct ControlPlane {
     pub(super) entrance: Entrance,
     topics: Arc<dyn Topics>,
+    trails: Trails,
     followers: Followers,
     notifier: Option<Arc<Notifier>>,
     charts: Option<Arc<Charts>>,
@@ -39,16 +61,17 @@ impl ControlPlane {
     /// Something of it is set up wrongly, or cannot be read.
     pub(super) fn start(runtime: &Runtime, log: &LogSide, config: &Config, shards: &Arc<Shards>, at: SocketAddr) -> Result<Self, Failure> {
         let topics = log.topics();
-        let followers = Followers::start(log, config, shards)?;
-        let entrance = Entrance::open(&topics, config, at, followers.replicas.clone()).inspect_err(|_| followers.stop())?;
+        let trails = Trails::start(&topics)?;
+        let followers = Followers::start(log, config, shards, &trails).inspect_err(|_| trails.stop())?;
         let stop = |_: &Failure| {
             followers.stop();
-            entrance.close();
+            trails.stop();
         };
+        let entrance = Entrance::open(&trails, config, at, followers.replicas.clone()).inspect_err(stop)?;
         let (people, owners) = (&entrance.desk.people, followers.replicas.clone());
         let notifier = notifications::start(runtime.handle(), topics.clone(), people, owners, config).inspect_err(stop)?;
         let charts = charts::start(topics.clone(), config).inspect_err(stop)?;
-        Ok(Self { entrance, topics, followers, notifier, charts })
+        Ok(Self { entrance, topics, trails, followers, notifier, charts })
     }
 
     /// What is told over WebSockets: so many as the limits say, until the stop.
@@ -74,8 +97,9 @@ impl ControlPlane {
     pub(super) fn areas(&self, live: &Arc<Live>) -> Areas {
         let mut areas = Areas { inside: self.followers.areas(), outside: vec![ws::routes().with_state(live.clone())] };
         areas.inside.push(vault::area(self.entrance.desk.vault.clone(), self.topics.clone()));
+        areas.inside.push(audit_routes().with_state(self.topics.clone()));
         if let Some(notifier) = &self.notifier {
-            let (inside, outside) = notifications::areas(notifier);
+            let (inside, outside) = notifications::areas(notifier, &self.trails);
             areas.inside.push(inside);
             areas.outside.push(outside);
         }
@@ -86,6 +110,7 @@ impl ControlPlane {
     /// What it does from time to time.
     pub(super) fn upkeep(&self, runtime: &Handle) {
         runtime.spawn(vault::upkeep(self.entrance.desk.vault.clone()));
+        runtime.spawn(vault::remind(self.entrance.desk.vault.clone(), self.notifier.clone()));
         runtime.spawn(people::sweep(self.entrance.desk.people.clone()));
     }
 
@@ -98,6 +123,6 @@ impl ControlPlane {
             charts.stop();
         }
         self.followers.stop();
-        self.entrance.close();
+        self.trails.stop();
     }
 }

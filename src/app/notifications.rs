@@ -11,8 +11,9 @@ use secrecy::{SecretBox, SecretString};
 use tokio::runtime::Handle;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::control::Trails;
 use crate::api::caller::{OPEN, Owners};
-use crate::api::v1::{notify_public_routes, notify_routes};
+use crate::api::v1::{NotifyDesk, notify_public_routes, notify_routes};
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, LogKind, NotifyOptions, SmtpTls};
 use crate::control::people::{People, Role, Stored, User};
@@ -78,8 +79,10 @@ pub(super) fn start(
 }
 
 /// Its paths of the API: for those who proved who they are, and for anyone.
-pub(super) fn areas(notifier: &Arc<Notifier>) -> (OpenApiRouter, OpenApiRouter) {
-    (notify_routes().with_state(notifier.clone()), notify_public_routes().with_state(notifier.clone()))
+pub(super) fn areas(notifier: &Arc<Notifier>, trails: &Trails) -> (OpenApiRouter, OpenApiRouter) {
+    let Trails { directory, audit } = trails.clone();
+    let desk = Arc::new(NotifyDesk { notifier: notifier.clone(), directory, audit });
+    (notify_routes().with_state(desk.clone()), notify_public_routes().with_state(desk))
 }
 
 fn wrong(key: &str, why: impl std::fmt::Display) -> Failure {

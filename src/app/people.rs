@@ -8,16 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::control::Trails;
 use crate::api::caller::{Door, Owners, now};
 use crate::api::tls::Tls;
 use crate::api::v1::{Desk, idempotency};
 use crate::api::{Listening, Rates};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{Config, LogKind};
-use crate::control::audit::Audit;
-use crate::control::directory::DirectoryService;
 use crate::control::people::{Options, People, Terms};
-use crate::log::Topics;
 
 /// The signing key that the daemon makes for itself.
 const KEY_FILE: &str = "signing-key.pem";
@@ -37,19 +35,18 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// Follows the directory of a log, and looks whether what is to be listened on may be.
+    /// Makes the door of a directory, and looks whether what is to be listened on may be.
     ///
     /// # Errors
-    /// The directory, the signing key or the certificate cannot be read; or it would be open to others than this machine.
-    pub fn open(topics: &Arc<dyn Topics>, config: &Config, at: SocketAddr, owners: Arc<dyn Owners>) -> Result<Self, Failure> {
+    /// The signing key or the certificate cannot be read; or it would be open to others than this machine.
+    pub(super) fn open(trails: &Trails, config: &Config, at: SocketAddr, owners: Arc<dyn Owners>) -> Result<Self, Failure> {
         let tls = tls(config)?;
-        let directory = DirectoryService::start(topics.clone())?;
+        let Trails { directory, audit } = trails.clone();
         if config.log.kind == LogKind::Kafka && config.auth.signing_key_file.as_os_str().is_empty() {
             tracing::warn!("auth.signing_key_file is not set: access tokens of this instance are good at no other one");
         }
         let people = People::new(directory, options(config)).or_exit(Exit::Usage, || "people cannot log in".to_owned())?;
         let people = Arc::new(people);
-        let audit = Audit::start(topics.clone())?;
         let vault = super::vault::open(people.directory().clone(), audit.clone(), config)?;
         let rates = Arc::new(Rates::new(config.auth.requests_per_second, config.auth.logins_per_minute));
         let listening = Listening { address: at, tls: tls.is_some(), proxied: config.http.behind_proxy };
@@ -80,12 +77,6 @@ impl Entrance {
             self.listening.address
         );
         Err(Failure::new(Exit::Usage, what))
-    }
-
-    /// Writes what waits, and follows no further.
-    pub fn close(&self) {
-        self.desk.audit.stop();
-        self.desk.people.directory().stop();
     }
 
     /// Reads the certificate again.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Shards;
+use super::control::Trails;
 use super::log_side::{LogSide, partitioner};
 use crate::api::Gates;
 use crate::api::v1::books::{Books, Committed};
@@ -41,7 +42,7 @@ impl Followers {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start(log: &LogSide, config: &Config, shards: &Arc<Shards>) -> Result<Self, Failure> {
+    pub fn start(log: &LogSide, config: &Config, shards: &Arc<Shards>, trails: &Trails) -> Result<Self, Failure> {
         let topics = log.topics();
         let count = config.shard.count;
         let stores = (0..count).map(|shard| store(config, shard)).collect::<Result<Vec<_>, Failure>>()?;
@@ -52,11 +53,12 @@ impl Followers {
         let replicas = Replicas::start(&topics, stores, listeners, &ReplicaOptions::default());
         let replicas = replicas.or_exit(Exit::Io, || "cannot start the replicas' threads".to_owned())?;
         let patience = Duration::from_millis(config.http.request_timeout_ms);
-        let commands = Arc::new(Commands::new(topics.clone(), replicas.clone(), patience));
+        let commands = Arc::new(Commands::new(topics.clone(), replicas.clone(), patience).audited(trails.audit.clone()));
         let books = Arc::new(Books {
             replicas: replicas.clone(),
             commands,
             decisions: decisions.clone(),
+            directory: trails.directory.clone(),
             pairs: Arc::new((0..count).map(|_| std::sync::Mutex::default()).collect()),
             partitioner: partitioner(config),
             committed: committed(log, topics, shards.clone()),

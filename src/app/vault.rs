@@ -13,11 +13,16 @@ use crate::cli::{Exit, Failure, OrExit};
 use crate::config::Config;
 use crate::control::audit::Audit;
 use crate::control::directory::DirectoryService;
+use crate::domain::Priority;
 use crate::log::Topics;
-use crate::vault::{By, Masters, Options, State, Vault, broker};
+use crate::notify::template::moment;
+use crate::notify::{Notice, Notifier};
+use crate::vault::{By, Masters, Options, Reminder, ReminderDue, State, Vault, broker};
 
 /// How often a rotation that was cut off is looked for.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3_600);
+/// What a reminder says.
+const EXPIRES: &str = "API_KEY_EXPIRES";
 /// What the directory and the audit trail call the daemon.
 const DAEMON: By<'static> = By { actor: "ordergate", address: "" };
 
@@ -64,5 +69,87 @@ pub(super) async fn upkeep(vault: Arc<Vault>) {
             }
             Err(error) => tracing::warn!(reason = error.as_str(), %error, "the vault's upkeep did not go through, and is tried again"),
         }
+    }
+}
+
+/// Tells owners that their broker keys end, at the start and once an hour. Each reminder is noted when it is told, so that it comes once.
+pub(super) async fn remind(vault: Arc<Vault>, notifier: Option<Arc<Notifier>>) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        for due in vault.reminders(now()) {
+            let told = match &notifier {
+                Some(notifier) => tell(notifier, &due).await,
+                None => {
+                    let ReminderDue { id, owner, name, .. } = &due;
+                    let (broker, at) = (due.broker.as_str(), moment(due.expires_at));
+                    tracing::warn!(code = EXPIRES, key = id, owner, name, broker, at, "a broker key ends, and notifications are off");
+                    true
+                }
+            };
+            if told && let Err(error) = vault.reminded(DAEMON.actor, &due).await {
+                tracing::warn!(%error, key = due.id, "that a reminder was sent could not be noted; it is looked at again");
+            }
+        }
+    }
+}
+
+/// Whether there is nothing left to tell.
+async fn tell(notifier: &Notifier, due: &ReminderDue) -> bool {
+    match notifier.tell(&notice_of(due, &key_of(due))).await {
+        Ok(told) => told,
+        Err(error) => {
+            tracing::warn!(%error, key = due.id, "a reminder could not be written, and is tried again");
+            false
+        }
+    }
+}
+
+fn key_of(due: &ReminderDue) -> String {
+    format!("{}:{}:{}", due.id, due.reminder.days(), due.expires_at)
+}
+
+fn notice_of<'a>(due: &'a ReminderDue, key: &'a str) -> Notice<'a> {
+    let ReminderDue { id, owner, name, broker, reminder, expires_at } = due;
+    let (broker, at) = (broker.as_str(), moment(*expires_at));
+    let (priority, title, verb) = match reminder {
+        Reminder::Days14 => (Priority::Medium, "A broker key ends within 14 days", "ends"),
+        Reminder::Days3 => (Priority::High, "A broker key ends within 3 days", "ends"),
+        Reminder::Days0 => (Priority::High, "A broker key has ended", "has ended"),
+    };
+    let data = serde_json::json!({"api_key_id": id, "name": name, "broker": broker, "expires_at": at, "days": reminder.days()});
+    Notice {
+        key,
+        user: owner,
+        code: EXPIRES,
+        priority,
+        title: title.to_owned(),
+        message: format!("The key {name:?} for {broker} {verb} at {at}. Rotate it, or give it another end."),
+        data: data.as_object().cloned().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::Broker;
+
+    #[test]
+    fn a_reminder_says_which_key_ends_when_and_another_reminder_is_another_notice() {
+        let due = |reminder| ReminderDue {
+            id: "key_1".to_owned(),
+            owner: "ann".to_owned(),
+            name: "main".to_owned(),
+            broker: Broker::Alpaca,
+            reminder,
+            expires_at: 1_767_312_000_000,
+        };
+        let (first, last) = (due(Reminder::Days14), due(Reminder::Days0));
+        assert_ne!(key_of(&first), key_of(&last));
+        let key = key_of(&last);
+        let notice = notice_of(&last, &key);
+        assert_eq!((notice.user, notice.priority, notice.title.as_str()), ("ann", Priority::High, "A broker key has ended"));
+        assert_eq!(notice.message, "The key \"main\" for alpaca has ended at 2026-01-02T00:00:00Z. Rotate it, or give it another end.");
+        assert_eq!(notice.data["days"], 0);
     }
 }

@@ -1,9 +1,11 @@
-//! `ordergate audit`: walks along the trail of what was done and says whether it is whole; also while daemons write to it.
+//! `ordergate audit`: walks along the trail of what was done and says whether it is whole; also while daemons write to it. Or lists it,
+//! over the API.
 //!
 //! Invariant: nothing here writes. Deliberately absent: repair. Whoever could mend a trail could forge one.
 
 use clap::Subcommand;
 
+use super::answers::{Asked, print_list, query};
 use super::place::{Place, ReadLog};
 use super::{Exit, Failure, say};
 use crate::control::audit::{Head, Verifier};
@@ -28,12 +30,52 @@ enum Action {
         #[arg(long = "head", value_name = "CHAIN:SEQ:HASH")]
         heads: Vec<Head>,
     },
+    /// List what was done, the newest first (for administrators)
+    List {
+        #[command(flatten)]
+        wanted: Wanted,
+        #[command(flatten)]
+        asked: Asked,
+    },
+}
+
+/// Which entries.
+#[derive(Debug, clap::Args)]
+struct Wanted {
+    /// By this one
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+    /// This action, as account.kill; with a dot at the end all that begin so
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// To this object, as account:ACC1
+    #[arg(long, value_name = "OBJECT")]
+    object: Option<String>,
+    /// Not earlier (RFC 3339, or ms since the epoch)
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Earlier than this
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 }
 
 /// Walks.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let Action::Verify { place, heads } = &args.action;
-    verify(&mut *place.open()?, heads.clone())
+    match &args.action {
+        Action::Verify { place, heads } => verify(&mut *place.open()?, heads.clone()),
+        Action::List { wanted, asked } => list(wanted, asked),
+    }
+}
+
+fn list(wanted: &Wanted, asked: &Asked) -> Result<(), Failure> {
+    let Wanted { actor, action, object, from, to, limit } = wanted;
+    let filters = [("actor", actor), ("action", action), ("object", object), ("from", from), ("to", to)];
+    let query = query(&filters.map(|(name, value)| (name, value.as_deref())));
+    let entries = asked.remote.client()?.some("/api/v1/audit", &query, usize::try_from(*limit).unwrap_or(usize::MAX))?;
+    print_list(asked.output, entries, &["at", "actor", "address", "action", "object", "result"])
 }
 
 fn verify(log: &mut dyn ReadLog, given: Vec<Head>) -> Result<(), Failure> {

@@ -112,15 +112,37 @@ impl Client {
         if answer.status() == 204 { Ok(Value::Null) } else { self.json(answer) }
     }
 
+    /// Sends JSON with headers and gives the answer's JSON.
+    pub fn send_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Result<Value, Failure> {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header("content-type", "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let answer = self.run(request, body.to_string().as_bytes())?;
+        self.json(answer)
+    }
+
+    /// Gets an object and the `ETag` that says which version of it was seen.
+    pub fn seen(&self, path: &str) -> Result<(Value, String), Failure> {
+        let answer = self.get(path)?;
+        let tag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
+        Ok((self.json(answer)?, tag))
+    }
+
     /// All entries of a list, page by page.
     pub fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        self.some(path, "", usize::MAX)
+    }
+
+    /// The first entries of a list that a query asks for, page by page.
+    pub fn some(&self, path: &str, query: &str, most: usize) -> Result<Vec<Value>, Failure> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
+        let more = if query.is_empty() { String::new() } else { format!("&{query}") };
         loop {
-            let page = self.send("GET", &format!("{path}?limit=500{cursor}"), None)?;
+            let limit = most.saturating_sub(items.len()).min(500);
+            let page = self.send("GET", &format!("{path}?limit={limit}{more}{cursor}"), None)?;
             items.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
             match page.get("next_cursor").and_then(Value::as_str) {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Ok(items),
+                Some(next) if items.len() < most => cursor = format!("&cursor={next}"),
+                Some(_) | None => return Ok(items),
             }
         }
     }

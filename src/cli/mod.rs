@@ -4,12 +4,15 @@
 //! error; every end has a documented exit code ([`Exit`]). Deliberately absent: colours and
 //! progress where nobody watches, and any decision: commands call what does the work.
 
+mod accounts;
+mod answers;
 mod audit;
 mod client;
 mod demo;
 mod doctor;
 mod exit;
 mod generate;
+mod kill;
 mod ledger;
 mod lines;
 mod login;
@@ -17,6 +20,7 @@ mod place;
 mod range;
 mod remote;
 mod replay;
+mod rules;
 mod run;
 mod schema;
 mod send;
@@ -57,7 +61,7 @@ enum Command {
     Verify(verify::Args),
     /// Look into a ledger
     Ledger(ledger::Args),
-    /// Examine the audit trail
+    /// Examine and list the audit trail
     Audit(audit::Args),
     /// Write deterministic, realistic order flow as an event log
     Generate(generate::Args),
@@ -75,6 +79,12 @@ enum Command {
     Login(login::Args),
     /// Make, list and revoke API tokens
     Token(token::Args),
+    /// Look at, make, change and try risk rules
+    Rules(rules::Args),
+    /// Look at, open, pay into, halt and limit accounts
+    Accounts(accounts::Args),
+    /// Throw an account's kill switch: halt it, cancel its orders, close its positions
+    Kill(kill::Args),
     /// Look at the vault of broker keys, and change its key-encryption key
     Vault(vault::Args),
     /// Print the JSON Schemas of all records and the OpenAPI document
@@ -125,6 +135,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::User(args) => user::run(&args),
         Command::Login(args) => login::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Rules(args) => rules::run(&args),
+        Command::Accounts(args) => accounts::run(&args),
+        Command::Kill(args) => kill::run(&args),
         Command::Vault(args) => vault::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Config(args) => settings::run(&args),

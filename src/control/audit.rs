@@ -18,6 +18,7 @@ use metrics::{counter, gauge};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::Millis;
 use crate::log::{Extent, LogError, NewRecord, Topic, Topics};
 use crate::telemetry;
 
@@ -42,6 +43,8 @@ const HEADS_EVERY: Duration = Duration::from_secs(10);
 const LOOK_BACK_RECORDS: u64 = 10_000;
 const OTHERS_MAX: usize = 64;
 const RECORDS_PER_READ: usize = 1_000;
+/// Clocks of instances differ by less.
+const SKEW_MS: Millis = 10 * 60_000;
 /// Longer texts are cut, and larger changes left out.
 const TEXT_BYTES_MAX: usize = 512;
 const CHANGES_BYTES_MAX: usize = 32 * 1024;
@@ -153,6 +156,20 @@ pub struct Page {
 /// # Errors
 /// The log cannot be read.
 pub fn page(topics: &dyn Topics, before: Option<u64>, limit: usize, keep: &dyn Fn(&Entry) -> bool) -> Result<Page, LogError> {
+    page_since(topics, before, None, limit, keep)
+}
+
+/// The same, and it ends where all is older than `since`.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn page_since(
+    topics: &dyn Topics,
+    before: Option<u64>,
+    since: Option<Millis>,
+    limit: usize,
+    keep: &dyn Fn(&Entry) -> bool,
+) -> Result<Page, LogError> {
     const READS_MAX: usize = 20;
     let Extent { first, next, .. } = topics.extent(Topic::Audit, 0)?;
     let (mut end, mut entries) = (before.map_or(next, |before| before.min(next)), Vec::new());
@@ -160,6 +177,8 @@ pub fn page(topics: &dyn Topics, before: Option<u64>, limit: usize, keep: &dyn F
         let begin = end.saturating_sub(RECORDS_PER_READ as u64).max(first);
         let mut found = between(topics, begin, end)?;
         found.reverse();
+        let newest = found.iter().map(|entry| entry.link.at).max();
+        let is_over = newest.zip(since).is_some_and(|(newest, since)| newest < since.saturating_sub(SKEW_MS));
         for entry in found.into_iter().filter(keep) {
             if entries.len() == limit {
                 let next = entries.last().map(|last: &Entry| last.offset);
@@ -168,7 +187,7 @@ pub fn page(topics: &dyn Topics, before: Option<u64>, limit: usize, keep: &dyn F
             entries.push(entry);
         }
         end = begin;
-        if end <= first {
+        if end <= first || is_over {
             return Ok(Page { entries, next: None });
         }
     }

@@ -2,22 +2,28 @@
 //!
 //! Invariant: what decoding would refuse is never appended, so that a slip of a client leaves nothing in
 //! the log; what the books refuse is a dead letter, and is told with its code. Whoever asked, and why,
-//! stands in the record where it has a place for that, and in the audit always. Deliberately absent: any
-//! judgement of what may be written; the fold has the only one.
+//! stands in the record where it has a place for that, and in the audit always: before the record, and with
+//! how it ended. What the audit does not take is not written, but for what stops trading. Deliberately
+//! absent: any judgement of what may be written; the fold has the only one.
+
+mod search;
 
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, MutexGuard, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::audit::Audit;
 use super::replica::{Refusal, ReplicaError, Replicas};
-use crate::domain::{ControlEvent, Event, InputTopic, Source};
+use crate::domain::{ControlEvent, Event, InputTopic, Millis, Source};
 use crate::log::{LogError, NewRecord, Topic, Topics};
 use crate::wire;
+
+/// What stops trading waits for the audit at most so long.
+const STOP_NOTE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The text of a record's position in the `X-Ordergate-Position` header: `gate.control:PARTITION:OFFSET`.
 #[must_use]
@@ -63,6 +69,10 @@ pub struct ControlRecord {
     pub object: String,
     /// The record.
     pub value: Value,
+    /// What it takes the place of, for the audit.
+    before: Option<Value>,
+    /// What it is found by again, if it may be asked for again.
+    mark: Option<String>,
 }
 
 impl ControlRecord {
@@ -74,7 +84,44 @@ impl ControlRecord {
         if let Value::Object(fields) = fields {
             value.extend(fields);
         }
-        Self { action, object: object.into(), value: Value::Object(value) }
+        Self { action, object: object.into(), value: Value::Object(value), before: None, mark: None }
+    }
+
+    /// The same, in place of what was there.
+    #[must_use]
+    pub fn replacing(self, before: Value) -> Self {
+        Self { before: Some(before), ..self }
+    }
+
+    /// The same, to be found again by this mark ([`Commands::find`]).
+    #[must_use]
+    pub fn marked(self, mark: impl Into<String>) -> Self {
+        Self { mark: Some(mark.into()), ..self }
+    }
+
+    /// Whether it stops trading: then nothing holds it up that need not.
+    #[must_use]
+    pub fn stops(&self) -> bool {
+        self.value.get("state").and_then(Value::as_str) == Some("halted")
+    }
+
+    /// Whether once more is not the same as once: money comes twice, and units double twice.
+    #[must_use]
+    pub fn adds(&self) -> bool {
+        matches!(self.value.get("event").and_then(Value::as_str), Some("cash_adjusted" | "split"))
+    }
+
+    /// What the audit says that it changes.
+    fn changes(&self, by: &By) -> Value {
+        let mut changes = Map::new();
+        changes.insert("record".to_owned(), self.value.clone());
+        if let Some(before) = &self.before {
+            changes.insert("before".to_owned(), before.clone());
+        }
+        if !by.reason.is_empty() {
+            changes.insert("reason".to_owned(), by.reason.as_str().into());
+        }
+        Value::Object(changes)
     }
 
     /// Account, symbol or rule that is killed, changed, released: a trading state with all that it can do.
@@ -96,24 +143,6 @@ pub struct Also {
     /// Commands a close of every position in scope.
     pub flatten: bool,
 }
-
-/// What became of a record, for the audit.
-#[derive(Clone, Debug)]
-pub struct Audited {
-    /// Who.
-    pub by: By,
-    /// What was done.
-    pub action: &'static str,
-    /// To what.
-    pub object: String,
-    /// The record.
-    pub changes: Value,
-    /// `accepted`, or the code for which it was not.
-    pub result: String,
-}
-
-/// Keeps the audit; comes back when it is durable.
-pub type AuditTrail = Arc<dyn Fn(Audited) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Why a record has not become what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -150,6 +179,30 @@ pub enum CommandError {
         /// What keeps it.
         why: ReplicaError,
     },
+    /// The audit did not take it, and what it does not say is not done.
+    #[error("the audit could not be written, and what it does not say is not done")]
+    Unaudited(LogError),
+}
+
+impl CommandError {
+    /// How the audit says that it ended.
+    fn result(&self) -> &str {
+        match self {
+            Self::Unreadable { code, .. } => code,
+            Self::Refused { refusal, .. } => &refusal.code,
+            Self::Log(error) | Self::Unaudited(error) => error.code(),
+            Self::NotDurable => "NOT_DURABLE",
+            Self::NotApplied { .. } => "NOT_APPLIED",
+        }
+    }
+
+    /// Where the record stands, if it is known to be in the log.
+    fn place(&self) -> Option<Source> {
+        match self {
+            Self::Refused { place, .. } | Self::NotApplied { place, .. } => Some(*place),
+            Self::Unreadable { .. } | Self::Log(_) | Self::NotDurable | Self::Unaudited(_) => None,
+        }
+    }
 }
 
 /// Writes operators' records.
@@ -157,7 +210,7 @@ pub struct Commands {
     topics: Arc<dyn Topics>,
     replicas: Arc<Replicas>,
     patience: Duration,
-    audit: Option<AuditTrail>,
+    audit: Option<Arc<Audit>>,
     turn: Mutex<()>,
 }
 
@@ -170,8 +223,8 @@ impl Commands {
 
     /// The same, with an audit.
     #[must_use]
-    pub fn audited(self, trail: AuditTrail) -> Self {
-        Self { audit: Some(trail), ..self }
+    pub fn audited(self, audit: Arc<Audit>) -> Self {
+        Self { audit: Some(audit), ..self }
     }
 
     /// The replicas that are waited for.
@@ -217,38 +270,31 @@ impl Commands {
         }
     }
 
-    /// Appends a record and waits until every shard has folded it. Gives its place.
+    /// Notes a record in the audit, appends it and waits until every shard has folded it. Gives its place.
     ///
     /// # Errors
     /// See [`CommandError`].
     pub async fn write(&self, record: ControlRecord, by: &By) -> Result<Source, CommandError> {
+        Self::read(&record.value)?;
+        let Some(audit) = &self.audit else { return self.append(&record).await };
+        begin(audit, &record, by).await?;
         let written = self.append(&record).await;
-        if let Some(trail) = &self.audit {
-            let result = match &written {
-                Ok(_) => "accepted".to_owned(),
-                Err(CommandError::Unreadable { code, .. }) => (*code).to_owned(),
-                Err(CommandError::Refused { refusal, .. }) => refusal.code.clone(),
-                Err(CommandError::Log(error)) => error.code().to_owned(),
-                Err(CommandError::NotDurable) => "NOT_DURABLE".to_owned(),
-                Err(CommandError::NotApplied { .. }) => "NOT_APPLIED".to_owned(),
-            };
-            let ControlRecord { action, object, mut value } = record;
-            if let Value::Object(fields) = &mut value {
-                fields.insert("reason".to_owned(), by.reason.as_str().into());
-            }
-            trail(Audited { by: by.clone(), action, object, changes: value, result }).await;
+        let (result, place) = written.as_ref().map_or_else(|error| (error.result(), error.place()), |place| ("ok", Some(*place)));
+        let changes = place.map_or_else(|| json!({}), |place| json!({"position": position_text(place)}));
+        if let Err(error) = audit.record(&by.actor, &by.address.to_string(), record.action, &record.object, changes, result).await {
+            // That it was begun is noted already, and what it came to stands in the log itself.
+            tracing::error!(%error, action = record.action, object = record.object, result, "how an action ended could not be noted");
         }
         written
     }
 
     async fn append(&self, record: &ControlRecord) -> Result<Source, CommandError> {
-        Self::read(&record.value)?;
         let deadline = Instant::now() + self.patience;
         let new = NewRecord {
             topic: Topic::Input(InputTopic::Control),
             partition: None,
             ts: None,
-            key: Some(record.object.as_bytes().to_vec()),
+            key: Some(record.mark.as_ref().unwrap_or(&record.object).as_bytes().to_vec()),
             payload: record.value.to_string().into_bytes(),
         };
         let (told, durable) = oneshot::channel();
@@ -257,12 +303,63 @@ impl Commands {
         let placed = placed.map_err(|_| CommandError::NotDurable)??;
         let Some(place) = placed.first() else { return Err(CommandError::NotDurable) };
         let source = Source { topic: InputTopic::Control, partition: place.partition, offset: place.offset };
-        let applied = self.replicas.wait_for(source, deadline.saturating_duration_since(Instant::now())).await;
-        applied.map_err(|why| CommandError::NotApplied { place: source, why })?;
+        self.applied(source, deadline.saturating_duration_since(Instant::now())).await?;
         match self.replicas.refusal(source) {
             Some(refusal) => Err(CommandError::Refused { refusal, place: source }),
             None => Ok(source),
         }
+    }
+
+    async fn applied(&self, place: Source, patience: Duration) -> Result<(), CommandError> {
+        self.replicas.wait_for(place, patience).await.map_err(|why| CommandError::NotApplied { place, why })
+    }
+
+    /// Where the record with a mark stands, if it came to the log since.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn find(&self, mark: &str, since: Millis) -> Result<Option<Source>, CommandError> {
+        let (topics, mark) = (self.topics.clone(), mark.as_bytes().to_vec());
+        let looked = tokio::task::spawn_blocking(move || search::marked(&*topics, &mark, since)).await;
+        Ok(looked.unwrap_or(Err(LogError::Closed))?)
+    }
+
+    /// What became of a record that [`Self::find`] has found.
+    ///
+    /// # Errors
+    /// As when it was written.
+    pub async fn became(&self, place: Source, since: Millis) -> Result<Source, CommandError> {
+        self.applied(place, self.patience).await?;
+        if let Some(refusal) = self.replicas.refusal(place) {
+            return Err(CommandError::Refused { refusal, place });
+        }
+        // Replicas remember the latest refusals only, and none from before they began.
+        let topics = self.topics.clone();
+        let looked = tokio::task::spawn_blocking(move || search::refused(&*topics, place, since)).await;
+        match looked.unwrap_or(Err(LogError::Closed))? {
+            Some(refusal) => Err(CommandError::Refused { refusal, place }),
+            None => Ok(place),
+        }
+    }
+}
+
+/// Notes that a record is about to be written. What stops trading waits for that for a moment only: the note is on its way all the same.
+async fn begin(audit: &Arc<Audit>, record: &ControlRecord, by: &By) -> Result<(), CommandError> {
+    let (trail, actor, address) = (audit.clone(), by.actor.clone(), by.address.to_string());
+    let (action, object, changes) = (record.action, record.object.clone(), record.changes(by));
+    let note = tokio::spawn(async move { trail.record(&actor, &address, action, &object, changes, "begun").await.map(drop) });
+    let noted = if record.stops() {
+        timeout(STOP_NOTE_PATIENCE, note).await.unwrap_or_else(|_| Ok(Err(LogError::Busy { detail: "the audit trail is late".into() })))
+    } else {
+        note.await
+    };
+    match noted.unwrap_or(Err(LogError::Closed)) {
+        Ok(()) => Ok(()),
+        Err(error) if record.stops() => {
+            tracing::error!(%error, action, object = record.object, actor = by.actor, "trading is stopped though the audit is not written");
+            Ok(())
+        }
+        Err(error) => Err(CommandError::Unaudited(error)),
     }
 }
 
@@ -280,6 +377,15 @@ mod tests {
         for wrong in ["17", "gate.control:0", "gate.control:x:1", "gate.control:0:-1", "gate.control:0:1;"] {
             assert!(parse_positions(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_stops_trading_and_what_adds_are_told_by_the_record_itself() {
+        let by = By { actor: "root".to_owned(), address: IpAddr::from([127, 0, 0, 1]), reason: "why".to_owned() };
+        let state = |word| ControlRecord::trading_state("state.set", "A", json!({"account": "A"}), word, Also::default(), &by);
+        assert!(state("halted").stops() && !state("active").stops() && !state("reduce_only").stops());
+        assert!(ControlRecord::new("account.cash", "A", "cash_adjusted", json!({})).adds());
+        assert!(ControlRecord::new("instrument.split", "A", "split", json!({})).adds() && !state("halted").adds());
     }
 
     #[test]

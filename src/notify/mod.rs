@@ -16,6 +16,7 @@ mod follow;
 pub mod http;
 pub mod inbox;
 pub mod message;
+mod notice;
 pub mod people;
 pub mod preference;
 pub mod push;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use delivery::{Dead, DeliveryId, Held, Outcome, Place};
+pub use notice::Notice;
 pub use raised::{Raised, RaisedId};
 pub use schedule::{Backoff, Limits};
 pub use service::{Notifier, Options};

@@ -19,7 +19,7 @@ use super::people::AddressBook;
 use super::raised::Raised;
 use super::schedule::Limits;
 use super::states::{Delivered, States};
-use super::{Audience, Channel, UserId, now_ms};
+use super::{Audience, Channel, UserId, notice, now_ms};
 use crate::control::directory::DirectoryService;
 use crate::log::{LogError, Topics};
 
@@ -182,7 +182,19 @@ impl Notifier {
     #[must_use]
     pub fn inbox(&self, user: &str) -> (Vec<Arc<Raised>>, Marks) {
         let inbox = self.shared.inboxes.read().unwrap_or_else(PoisonError::into_inner).of(user);
+        let inbox = notice::among(inbox, notice::of(self.book(), user));
         (inbox, self.book().get::<Marks>(user).0)
+    }
+
+    /// What this process is called in the directory.
+    pub(super) fn instance(&self) -> &str {
+        &self.shared.options.instance
+    }
+
+    /// Shows whoever listens what came into a person's inbox.
+    pub(super) fn show(&self, user: &UserId, raised: &Arc<Raised>) {
+        // Nobody may be listening.
+        let _ = self.shared.live.send((user.clone(), raised.clone()));
     }
 
     /// What became of a person's deliveries, by notification.

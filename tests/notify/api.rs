@@ -7,12 +7,15 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use axum::{Extension, Router};
 use http_body_util::BodyExt;
-use ordergate::api::caller::Caller;
-use ordergate::api::v1::{notification_contacts, notification_preferences, notifications};
-use ordergate::notify::Notifier;
+use ordergate::api::caller::{Address, Caller};
+use ordergate::api::v1::{NotifyDesk, notification_contacts, notification_preferences, notifications};
+use ordergate::control::audit::{self, Audit};
+use ordergate::domain::Priority;
+use ordergate::notify::{Notice, Notifier};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::receiver::Mood;
 use crate::world::{World, now_ms, until};
 
 /// What a caller meets.
@@ -25,12 +28,15 @@ struct Answer {
 }
 
 impl Client {
-    fn new(notifier: Arc<Notifier>) -> Self {
+    fn new(world: &World, notifier: Arc<Notifier>) -> Self {
+        let audit = Audit::start(Arc::new(world.log.clone())).unwrap();
+        let desk = Arc::new(NotifyDesk { notifier, directory: world.directory.clone(), audit });
+        let address = IpAddr::from([127, 0, 0, 1]);
         let inside = notifications::routes().merge(notification_preferences::routes()).merge(notification_contacts::routes());
-        let (inside, document) = inside.with_state(notifier.clone()).split_for_parts();
+        let (inside, document) = inside.with_state(desk.clone()).split_for_parts();
         assert_eq!(document.paths.paths.len(), 15, "{:?}", document.paths.paths.keys());
-        let outside = notification_contacts::public_routes().with_state(notifier).split_for_parts().0;
-        Self(inside.merge(outside).layer(Extension(Caller::open(IpAddr::from([127, 0, 0, 1])))))
+        let outside = notification_contacts::public_routes().with_state(desk).split_for_parts().0;
+        Self(inside.merge(outside).layer(Extension(Caller::open(address))).layer(Extension(Address(address))))
     }
 
     async fn ask(&self, method: &str, path: &str, if_match: &str, body: Option<Value>) -> Answer {
@@ -49,6 +55,15 @@ impl Client {
         Answer { status: parts.status.as_u16(), etag, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
     }
 
+    async fn create(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let request = Request::builder().method("POST").uri(path).header(header::CONTENT_TYPE, "application/json");
+        let request = request.header("idempotency-key", key).body(Body::from(body.to_string())).unwrap();
+        let response = self.0.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        Answer { status, etag: String::new(), body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    }
+
     async fn get(&self, path: &str) -> Value {
         let answer = self.ask("GET", path, "", None).await;
         assert_eq!(answer.status, StatusCode::OK.as_u16(), "{path}: {}", answer.body);
@@ -62,7 +77,7 @@ async fn an_inbox_is_listed_filtered_read_and_deleted() {
     let notifier = world.start(&["local"], World::options());
     world.raise(0..60, now_ms());
     until("the inbox", 10, || notifier.inbox("local").0.len() == 60).await;
-    let client = Client::new(notifier.clone());
+    let client = Client::new(&world, notifier.clone());
     let page = client.get("/notifications").await;
     assert_eq!((page["items"].as_array().unwrap().len(), &page["items"][0]["id"]), (50, &json!("0-59-n0")));
     let rest = client.get(&format!("/notifications?cursor={}", page["next_cursor"].as_str().unwrap())).await;
@@ -86,14 +101,14 @@ async fn an_inbox_is_listed_filtered_read_and_deleted() {
     notifier.stop().await;
     let again = world.start(&["local"], World::options());
     again.filled().await;
-    assert_eq!(Client::new(again).get("/notifications/stats").await["unread"], 0);
+    assert_eq!(Client::new(&world, again).get("/notifications/stats").await["unread"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn preferences_are_made_once_changed_in_the_version_that_was_seen_and_previewed() {
     let world = World::new().await;
     world.person("local").await;
-    let client = Client::new(world.start(&["local"], World::options()));
+    let client = Client::new(&world, world.start(&["local"], World::options()));
     let quiet = json!({"from": "00:00", "to": "23:59", "zone": "UTC"});
     let wish = json!({"type": "stop_loss", "channel": "email", "enabled": true, "min_priority": "low", "quiet_hours": quiet});
     let made = client.ask("POST", "/notification-preferences", "", Some(wish.clone())).await;
@@ -133,7 +148,7 @@ async fn preferences_are_made_once_changed_in_the_version_that_was_seen_and_prev
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_and_subscriptions_are_set_shown_and_removed() {
     let world = World::new().await;
-    let client = Client::new(world.start(&["local"], World::options()));
+    let client = Client::new(&world, world.start(&["local"], World::options()));
     let set = client.ask("PUT", "/notification-contacts/email", "", Some(json!({"address": "me@example.com"}))).await;
     assert_eq!((set.status, &set.body["verified"]), (200, &json!(false)), "{}", set.body);
     assert_eq!(client.ask("POST", "/notification-contacts/email/verify", "", None).await.status, 429);
@@ -164,4 +179,80 @@ async fn addresses_and_subscriptions_are_set_shown_and_removed() {
     let path = format!("/push-subscriptions/{}", made.body["id"].as_str().unwrap());
     assert_eq!(client.ask("DELETE", &path, "", None).await.status, 204);
     assert_eq!(client.ask("DELETE", &path, "", None).await.status, 404);
+}
+
+/// What the audit says, the oldest first: action, object, result.
+fn acts(world: &World) -> Vec<(String, String, String)> {
+    let page = audit::page(&world.log, None, 500, &|entry| entry.link.action != "audit.heads").unwrap();
+    page.entries.into_iter().rev().map(|entry| (entry.link.action, entry.link.object, entry.link.result)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_changes_of_ones_wishes_and_addresses_is_in_the_audit_and_a_repeated_create_makes_one() {
+    let world = World::new().await;
+    let client = Client::new(&world, world.start(&["local"], World::options()));
+    let wish = json!({"type": "stop_loss", "channel": "email", "enabled": true, "min_priority": "low"});
+    let made = client.create("/notification-preferences", "k-1", &wish).await;
+    assert_eq!((made.status, &made.body["id"]), (201, &json!("stop_loss-email")), "{}", made.body);
+    let again = client.create("/notification-preferences", "k-1", &wish).await;
+    assert_eq!((again.status, again.body), (201, made.body), "the same key makes one");
+    let mut other = wish.clone();
+    other["enabled"] = json!(false);
+    let reused = client.create("/notification-preferences", "k-1", &other).await;
+    assert_eq!((reused.status, &reused.body["code"]), (422, &json!("IDEMPOTENCY_KEY_REUSED")));
+    assert_eq!(client.create("/notification-preferences", "k-2", &wish).await.status, 409, "another key is another request");
+    let (endpoint, keys) = (format!("http://{}/local", world.push.at), json!({"p256dh": world.browser.0, "auth": world.browser.1}));
+    let subscription = json!({"endpoint": endpoint, "keys": keys});
+    let first = client.create("/push-subscriptions", "k-3", &subscription).await;
+    assert_eq!(first.status, 201, "{}", first.body);
+    assert_eq!(client.create("/push-subscriptions", "k-3", &subscription).await.body, first.body);
+    assert_eq!(client.ask("PUT", "/notification-contacts/email", "", Some(json!({"address": "no address"}))).await.status, 422);
+    let push = format!("user:local/push:{}", first.body["id"].as_str().unwrap());
+    let (preference, contact) = ("user:local/preference:stop_loss-email", "user:local/contact:email");
+    let expected = [
+        ("preference.create", preference, "begun"),
+        ("preference.create", preference, "ok"),
+        ("preference.create", preference, "begun"),
+        ("preference.create", preference, "ALREADY_EXISTS"),
+        ("push.subscribe", &*push, "begun"),
+        ("push.subscribe", &*push, "ok"),
+        ("contact.set", contact, "begun"),
+        ("contact.set", contact, "INVALID_FIELD"),
+    ];
+    assert_eq!(acts(&world), expected.map(|(action, object, result)| (action.into(), object.into(), result.into())));
+    let trail = audit::page(&world.log, None, 500, &|_| true).unwrap();
+    let all = trail.entries.iter().map(|entry| entry.link.changes.to_string()).collect::<String>();
+    assert!(!all.contains(&world.browser.1) && !all.contains("no address"), "keys and addresses are nobody else's business: {all}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_is_in_the_inbox_of_its_owner_and_goes_out_once_however_often_it_is_told() {
+    let world = World::new().await;
+    world.person("ann").await;
+    let notifier = world.start(&["ann"], World::options());
+    let notice = |key: &'static str| Notice {
+        key,
+        user: "ann",
+        code: "API_KEY_EXPIRES",
+        priority: Priority::High,
+        title: "A broker key ends within 3 days".to_owned(),
+        message: "The key \"main\" ends.".to_owned(),
+        data: serde_json::Map::new(),
+    };
+    assert!(notifier.tell(&notice("key_1:3")).await.unwrap(), "all four channels are up");
+    assert!(notifier.tell(&notice("key_1:3")).await.unwrap());
+    let (inbox, _) = notifier.inbox("ann");
+    assert_eq!((inbox.len(), inbox[0].owner.as_deref(), inbox[0].code.as_str()), (1, Some("ann"), "API_KEY_EXPIRES"));
+    assert!(notifier.inbox("bob").0.is_empty());
+    assert_eq!(world.webhook.received().len(), 1, "told twice, sent once");
+    // Another instance, or the same after a restart, knows of it by the directory.
+    let other = world.start(&["ann"], World::options());
+    assert_eq!(other.inbox("ann").0[0].id, inbox[0].id);
+    assert!(other.tell(&notice("key_1:3")).await.unwrap());
+    assert_eq!(world.webhook.received().len(), 1);
+    world.webhook.mood(Mood::Status(503));
+    assert!(!other.tell(&notice("key_1:0")).await.unwrap(), "a place that is down is tried again");
+    world.webhook.mood(Mood::Well);
+    assert!(other.tell(&notice("key_1:0")).await.unwrap());
+    assert_eq!((world.webhook.received().len(), other.inbox("ann").0.len()), (2, 2));
 }

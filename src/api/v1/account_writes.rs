@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::accounts::{AccountView, account_view};
+use super::accounts::{AccountView, account_view, limits_value};
 use super::books::{Books, by, written};
 use super::json::{Json, answer};
 use super::page::PathId;
@@ -227,12 +227,24 @@ async fn shown(books: &Books, caller: &Caller, account: &str, source: Source, st
     Ok(written(status, source, &view))
 }
 
+/// What the audit calls an account.
+fn object(account: AccountId) -> String {
+    format!("account:{account}")
+}
+
+/// The operation that an `Idempotency-Key` is of.
+fn what(account: &str, does: &str) -> String {
+    format!("POST /accounts/{account}/{does}")
+}
+
 /// Opens an account.
-#[utoipa::path(post, path = "/accounts", tag = "accounts", request_body = OpenBody,
-    responses((status = 201, description = "The account", body = AccountView), (status = 422, description = "It exists, or is none")))]
+#[utoipa::path(post, path = "/accounts", tag = "accounts", request_body = OpenBody, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key opens one account, once only", min_length = 1, max_length = 255),
+), responses((status = 201, description = "The account", body = AccountView), (status = 422, description = "It exists, or is none")))]
 async fn open(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<OpenBody>,
 ) -> Result<Response, Problem> {
@@ -240,7 +252,9 @@ async fn open(
     caller.require_admin()?;
     let account = body.value.account.clone();
     let fields = serde_json::to_value(&body.value).unwrap_or_default();
-    let source = books.write(&caller, None, ControlRecord::new("account.open", &account, "account_opened", fields)).await?;
+    let begun = books.begin(&caller, "POST /accounts", &headers, &body.bytes, account.clone()).await?;
+    let record = ControlRecord::new("account.open", format!("account:{account}"), "account_opened", fields);
+    let source = books.write_once(&caller, &begun, None, record).await?;
     shown(&books, &caller, &account, source, StatusCode::CREATED).await
 }
 
@@ -256,7 +270,7 @@ async fn close(
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let account = administered(&books, &caller, &id).await?;
-    let record = ControlRecord::new("account.close", account.as_str(), "account_closed", json!({"account": id}));
+    let record = ControlRecord::new("account.close", object(account), "account_closed", json!({"account": id}));
     let source = books.write(&caller, Some(&body.value.reason), record).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
 }
@@ -268,50 +282,63 @@ async fn administered(books: &Books, caller: &Caller, account: &str) -> Result<A
 }
 
 /// Moves money in or out. It is neither profit nor loss.
-#[utoipa::path(post, path = "/accounts/{id}/cash", tag = "accounts", request_body = CashBody, params(("id" = String, Path, description = "The account")),
-    responses((status = 200, description = "The account", body = AccountView)))]
+#[utoipa::path(post, path = "/accounts/{id}/cash", tag = "accounts", request_body = CashBody, params(
+    ("id" = String, Path, description = "The account"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key moves the money once only", min_length = 1, max_length = 255),
+), responses((status = 200, description = "The account", body = AccountView)))]
 async fn cash(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<CashBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let account = administered(&books, &caller, &id).await?;
+    let begun = books.begin(&caller, &what(&id, "cash"), &headers, &body.bytes, id.clone()).await?;
     let CashBody { amount, reason } = body.value;
     let why = format!("{reason} ({})", caller.name);
     let record =
-        ControlRecord::new("account.cash", account.as_str(), "cash_adjusted", json!({"account": id, "amount": amount, "reason": why}));
-    let source = books.write(&caller, Some(&reason), record).await?;
+        ControlRecord::new("account.cash", object(account), "cash_adjusted", json!({"account": id, "amount": amount, "reason": why}));
+    let source = books.write_once(&caller, &begun, Some(&reason), record).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
 }
 
 /// Sets limits of an account.
-#[utoipa::path(post, path = "/accounts/{id}/limits", tag = "accounts", request_body = LimitsBody, params(("id" = String, Path, description = "The account")),
-    responses((status = 200, description = "The account", body = AccountView)))]
+#[utoipa::path(post, path = "/accounts/{id}/limits", tag = "accounts", request_body = LimitsBody, params(
+    ("id" = String, Path, description = "The account"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key sets them once only", min_length = 1, max_length = 255),
+), responses((status = 200, description = "The account", body = AccountView)))]
 async fn set_limits(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<LimitsBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let account = administered(&books, &caller, &id).await?;
+    let begun = books.begin(&caller, &what(&id, "limits"), &headers, &body.bytes, id.clone()).await?;
     let mut fields = serde_json::to_value(&body.value).unwrap_or_default();
     fields["account"] = id.as_str().into();
-    let source = books.write(&caller, None, ControlRecord::new("account.limits", account.as_str(), "account_limits_set", fields)).await?;
+    let record = ControlRecord::new("account.limits", object(account), "account_limits_set", fields);
+    let before = books.ask_of(&caller, &id, |gate, id| gate.account(id).map(|account| limits_value(&account.limits))).await?;
+    let source = books.write_once(&caller, &begun, None, record.replacing(before)).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
 }
 
 /// Sets the trading state of an account, or of one of its symbols or strategies.
-#[utoipa::path(post, path = "/accounts/{id}/state", tag = "accounts", request_body = StateBody, params(("id" = String, Path, description = "The account")),
-    responses((status = 200, description = "The account", body = AccountView)))]
+#[utoipa::path(post, path = "/accounts/{id}/state", tag = "accounts", request_body = StateBody, params(
+    ("id" = String, Path, description = "The account"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key sets it once only", min_length = 1, max_length = 255),
+), responses((status = 200, description = "The account", body = AccountView)))]
 async fn set_state(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<StateBody>,
 ) -> Result<Response, Problem> {
@@ -333,18 +360,22 @@ async fn set_state(
         }
     }
     let also = Also { cancel_orders, flatten };
-    let record = ControlRecord::trading_state("state.set", account.as_str(), scope, word.as_str(), also, &by(&caller, Some(&reason)));
-    let source = books.write(&caller, Some(&reason), record).await?;
+    let record = ControlRecord::trading_state("state.set", object(account), scope, word.as_str(), also, &by(&caller, Some(&reason)));
+    let begun = books.begin(&caller, &what(&id, "state"), &headers, &body.bytes, id.clone()).await?;
+    let source = books.write_once(&caller, &begun, Some(&reason), record).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
 }
 
 /// The kill switch: halts the account, cancels its orders and closes its positions, in one record.
-#[utoipa::path(post, path = "/accounts/{id}/kill", tag = "accounts", request_body = ReasonBody, params(("id" = String, Path, description = "The account")),
-    responses((status = 202, description = "What is still open; ask again until it is done", body = KillView)))]
+#[utoipa::path(post, path = "/accounts/{id}/kill", tag = "accounts", request_body = ReasonBody, params(
+    ("id" = String, Path, description = "The account"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key kills once only", min_length = 1, max_length = 255),
+), responses((status = 202, description = "What is still open; ask again until it is done", body = KillView)))]
 async fn kill(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<ReasonBody>,
 ) -> Result<Response, Problem> {
@@ -352,8 +383,9 @@ async fn kill(
     let account = books.writable(&caller, &id).await?;
     let also = Also { cancel_orders: true, flatten: true };
     let by = by(&caller, Some(&body.value.reason));
-    let record = ControlRecord::trading_state("account.kill", account.as_str(), json!({"account": id}), "halted", also, &by);
-    let source = books.write(&caller, Some(&body.value.reason), record).await?;
+    let record = ControlRecord::trading_state("account.kill", object(account), json!({"account": id}), "halted", also, &by);
+    let begun = books.begin(&caller, &what(&id, "kill"), &headers, &body.bytes, id.clone()).await?;
+    let source = books.write_once(&caller, &begun, Some(&body.value.reason), record).await?;
     let view = books.ask_of(&caller, &id, kill_view).await?;
     Ok(written(StatusCode::ACCEPTED, source, &view))
 }
@@ -436,7 +468,7 @@ async fn release(
     let account = administered(&books, &caller, &id).await?;
     let ReleaseBody { reason, reset_hwm } = body.value;
     let fields: Value = json!({"account": id, "rule_id": rule, "actor": caller.name, "reason": reason, "reset_hwm": reset_hwm});
-    let record = ControlRecord::new("latch.release", format!("{account}:{rule}"), "latch_released", fields);
+    let record = ControlRecord::new("latch.release", format!("latch:{account}:{rule}"), "latch_released", fields);
     let source = books.write(&caller, Some(&reason), record).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
 }

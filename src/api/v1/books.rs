@@ -2,7 +2,8 @@
 //!
 //! Invariant: whoever may not know of an account gets the same answer as for one that does not exist.
 //! A write is answered when every shard has folded its record, with the record's position; a request
-//! that brings a position waits for it, within bounds.
+//! that brings a position waits for it, within bounds. What came before under the same `Idempotency-Key` is
+//! in the log under the key's mark, and is not written again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +14,16 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::idempotency::{self, Begun, REMEMBERED_MS};
 use super::json::answer;
-use crate::api::caller::Caller;
+use crate::api::caller::{Caller, now};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::records::log_problem;
 use crate::control::commands::{By, CommandError, Commands, ControlRecord, parse_positions, position_text};
 use crate::control::decisions::{Decisions, IndexError};
+use crate::control::directory::DirectoryService;
 use crate::control::replica::{ReplicaError, Replicas};
-use crate::domain::{AccountId, Source};
+use crate::domain::{AccountId, Millis, Source};
 use crate::engine::Partitioner;
 use crate::gate::Gate;
 use crate::risk::correlation::Pairs;
@@ -33,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read waits for what was answered before it; then it answers with what there is.
 const FRESH_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What was begun this long ago and is not in the log will not come there: a producer gives up earlier.
+const UNDER_WAY_MS: Millis = 60_000;
+
 /// The ledger offset of a shard below which everything stands that this process has answered, if it can tell without asking anyone.
 pub type Committed = Arc<dyn Fn(u32) -> Option<u64> + Send + Sync>;
 
@@ -44,6 +50,8 @@ pub struct Books {
     pub commands: Arc<Commands>,
     /// What was decided.
     pub decisions: Arc<Decisions>,
+    /// Where `Idempotency-Key`s are kept.
+    pub directory: Arc<DirectoryService>,
     /// How accounts are spread.
     pub partitioner: Partitioner,
     /// Correlations that were told before, by shard.
@@ -147,6 +155,38 @@ impl Books {
         let by = by(caller, reason);
         self.commands.write(record, &by).await.map_err(command_problem)
     }
+
+    /// Binds a request's key, if it has one, to what it makes; `fresh` is the id to use if it is new.
+    ///
+    /// # Errors
+    /// The key is none, came with another body, or the log.
+    pub async fn begin(&self, caller: &Caller, what: &str, headers: &HeaderMap, body: &[u8], fresh: String) -> Result<Begun, Problem> {
+        idempotency::begin(&self.directory, caller, what, headers, body, fresh).await
+    }
+
+    /// Writes an operator's record once, however often it is asked for under the same key. A repeat ends as the first one did.
+    ///
+    /// # Errors
+    /// It was refused, is not applied yet, or the first one may still be under way.
+    pub async fn write_once(&self, caller: &Caller, begun: &Begun, reason: Option<&str>, record: ControlRecord) -> Result<Source, Problem> {
+        Commands::read(&record.value).map_err(command_problem)?;
+        let Some(mark) = &begun.mark else { return self.write(caller, reason, record).await };
+        // What must not come twice is looked for also when the key seems new: of the many keys of one caller some are forgotten early.
+        if begun.again || record.adds() {
+            let since = now() - REMEMBERED_MS;
+            if let Some(place) = self.commands.find(mark, since).await.map_err(command_problem)? {
+                return self.commands.became(place, since).await.map_err(command_problem);
+            }
+        }
+        // To stop twice is to stop.
+        if begun.again && !record.stops() {
+            if now() - begun.at < UNDER_WAY_MS {
+                return Err(idempotency::busy());
+            }
+            idempotency::take_over(&self.directory, caller, begun).await?;
+        }
+        self.write(caller, reason, record.marked(mark.as_str())).await
+    }
 }
 
 /// Who asks, for the record and the audit.
@@ -215,6 +255,10 @@ pub fn command_problem(error: CommandError) -> Problem {
             }
         }
         CommandError::Log(error) => log_problem(&error),
+        CommandError::Unaudited(cause) => {
+            tracing::error!(%cause, "an action could not be noted in the audit");
+            Problem::new(ApiCode::LogUnavailable, "the audit could not be written, and what it does not say is not done")
+        }
         CommandError::NotDurable => Problem::new(ApiCode::AppendTimeout, error.to_string()),
         CommandError::NotApplied { place, .. } => {
             Problem::new(ApiCode::NotApplied, error.to_string()).with("position", position_text(place))

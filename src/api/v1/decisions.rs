@@ -56,7 +56,7 @@ pub(super) fn filter_of(query: &Query) -> Result<Filter, Problem> {
     Ok(Filter { accounts: None, verdict, code, symbol, from, to })
 }
 
-fn moment(text: &str) -> Option<Millis> {
+pub(super) fn moment(text: &str) -> Option<Millis> {
     text.parse::<Millis>().ok().or_else(|| text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond))
 }
 

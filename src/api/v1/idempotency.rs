@@ -17,7 +17,8 @@ use crate::control::directory::{DirectoryService, WriteError};
 use crate::directory::Kind;
 use crate::domain::Millis;
 
-const REMEMBERED_MS: Millis = 24 * 3_600_000;
+/// A key is remembered for so long.
+pub const REMEMBERED_MS: Millis = 24 * 3_600_000;
 const KEY_BYTES_MAX: usize = 255;
 
 /// What a create is to do.
@@ -29,6 +30,17 @@ pub struct Begun {
     pub again: bool,
     /// When the key came first. An object of that id that is older was made by somebody else.
     pub at: Millis,
+    /// What the key is called where nobody has to know it: the same for the same caller, operation and key. `None` without a key.
+    pub mark: Option<String>,
+    held: Option<Held>,
+}
+
+/// A claim as the directory has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    place: String,
+    claim: Claim,
+    version: u64,
 }
 
 /// Kind `idempotency`.
@@ -58,7 +70,7 @@ pub async fn begin(
     body: &[u8],
     fresh: String,
 ) -> Result<Begun, Problem> {
-    let Some(key) = key_of(headers)? else { return Ok(Begun { id: fresh, again: false, at: now() }) };
+    let Some(key) = key_of(headers)? else { return Ok(Begun { id: fresh, again: false, at: now(), mark: None, held: None }) };
     let key = blake3::hash(format!("{}\0{what}\0{key}", caller.name).as_bytes()).to_hex().to_string();
     // So many places, each used again: keys that clients make up do not fill the directory for ever.
     let place = format!("{}~{}", caller.name, &key[..3]);
@@ -70,18 +82,45 @@ pub async fn begin(
             if old.body != claim.body {
                 return Err(Problem::new(ApiCode::IdempotencyKeyReused, "the Idempotency-Key came before with another body"));
             }
-            return Ok(Begun { id: old.object, again: true, at: old.at });
+            return Ok(begun(true, place, old, held.map_or(0, |entity| entity.version)));
         }
         let json = serde_json::to_vec(&claim).map_err(|_| Problem::new(ApiCode::Internal, "the key could not be noted"))?;
         let version = held.map_or(0, |entity| entity.version);
         match directory.write(Kind::Idempotency, &place, version, Some(json), &caller.name).await {
-            Ok(_) => return Ok(Begun { id: claim.object, again: false, at: claim.at }),
+            Ok(entity) => return Ok(begun(false, place, claim, entity.version)),
             Err(WriteError::Conflict { .. }) => {}
             Err(WriteError::Log(error)) => return Err(log_problem(&error)),
             Err(WriteError::Timeout) => return Err(Problem::new(ApiCode::AppendTimeout, "the directory did not answer in time")),
         }
     }
-    Err(Problem::new(ApiCode::TooBusy, "the Idempotency-Key is being used at this moment"))
+    Err(busy())
+}
+
+fn begun(again: bool, place: String, claim: Claim, version: u64) -> Begun {
+    let (id, at, mark) = (claim.object.clone(), claim.at, Some(claim.key.clone()));
+    Begun { id, again, at, mark, held: Some(Held { place, claim, version }) }
+}
+
+/// Takes over what was begun before and never done: of several who do, one goes on, and the key is as young as that.
+///
+/// # Errors
+/// Somebody else goes on, or the log.
+pub async fn take_over(directory: &Arc<DirectoryService>, caller: &Caller, begun: &Begun) -> Result<(), Problem> {
+    let Some(Held { place, claim, version }) = begun.held.clone() else { return Ok(()) };
+    let json = serde_json::to_vec(&Claim { at: now(), ..claim });
+    let json = json.map_err(|_| Problem::new(ApiCode::Internal, "the key could not be noted"))?;
+    match directory.write(Kind::Idempotency, &place, version, Some(json), &caller.name).await {
+        Ok(_) => Ok(()),
+        Err(WriteError::Conflict { .. }) => Err(busy()),
+        Err(WriteError::Log(error)) => Err(log_problem(&error)),
+        Err(WriteError::Timeout) => Err(Problem::new(ApiCode::AppendTimeout, "the directory did not answer in time")),
+    }
+}
+
+/// The key is being used by another request.
+#[must_use]
+pub fn busy() -> Problem {
+    Problem::new(ApiCode::TooBusy, "the Idempotency-Key is being used at this moment: ask again")
 }
 
 /// The request's key, if it has one.

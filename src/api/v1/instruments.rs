@@ -231,41 +231,59 @@ async fn get(State(books): State<Arc<Books>>, PathId(symbol): PathId, headers: H
     Ok(answer(StatusCode::OK, &view.ok_or_else(unknown)?))
 }
 
-async fn put(books: &Books, caller: &Caller, record: ControlRecord, reason: Option<&str>) -> Result<Source, Problem> {
+/// What an operation is asked with: by whom, under which `Idempotency-Key`, in which words.
+struct Asked<'a> {
+    caller: &'a Caller,
+    what: &'a str,
+    headers: &'a HeaderMap,
+    bytes: &'a [u8],
+    reason: Option<&'a str>,
+}
+
+async fn put(books: &Books, asked: Asked<'_>, record: ControlRecord) -> Result<Source, Problem> {
+    let Asked { caller, what, headers, bytes, reason } = asked;
     caller.require_admin()?;
-    books.write(caller, reason, record).await
+    let begun = books.begin(caller, what, headers, bytes, record.object.clone()).await?;
+    books.write_once(caller, &begun, reason, record).await
 }
 
 /// Defines an instrument, or defines it anew.
-#[utoipa::path(post, path = "/instruments", tag = "instruments", request_body = InstrumentBody,
-    responses((status = 201, description = "The instrument", body = InstrumentView), (status = 422, description = "Its multiplier cannot change")))]
+#[utoipa::path(post, path = "/instruments", tag = "instruments", request_body = InstrumentBody, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key defines it once only", min_length = 1, max_length = 255),
+), responses((status = 201, description = "The instrument", body = InstrumentView), (status = 422, description = "Its multiplier cannot change")))]
 async fn define(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<InstrumentBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let fields = serde_json::to_value(&body.value).unwrap_or_default();
-    let record = ControlRecord::new("instrument.define", &body.value.symbol, "instrument_defined", fields);
-    let source = put(&books, &caller, record, None).await?;
+    let record = ControlRecord::new("instrument.define", format!("instrument:{}", body.value.symbol), "instrument_defined", fields);
+    let asked = Asked { caller: &caller, what: "POST /instruments", headers: &headers, bytes: &body.bytes, reason: None };
+    let source = put(&books, asked, record).await?;
     let symbol = Symbol::parse(body.value.symbol.as_bytes());
     let view = books.ask(0, move |gate| gate.symbol(symbol?).and_then(|state| instrument_view(gate, state))).await?;
     Ok(written(StatusCode::CREATED, source, &view))
 }
 
 /// Splits an instrument: positions, orders, prices and bars follow.
-#[utoipa::path(post, path = "/splits", tag = "instruments", request_body = SplitBody,
-    responses((status = 201, description = "It is split", body = SplitBody), (status = 422, description = "Something would become 0, or the symbol is unknown")))]
+#[utoipa::path(post, path = "/splits", tag = "instruments", request_body = SplitBody, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key splits once only", min_length = 1, max_length = 255),
+), responses((status = 201, description = "It is split", body = SplitBody), (status = 422, description = "Something would become 0, or the symbol is unknown")))]
 async fn split(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<SplitBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let fields = serde_json::to_value(&body.value).unwrap_or_default();
-    let source = put(&books, &caller, ControlRecord::new("instrument.split", &body.value.symbol, "split", fields), None).await?;
+    let record = ControlRecord::new("instrument.split", format!("instrument:{}", body.value.symbol), "split", fields);
+    let asked = Asked { caller: &caller, what: "POST /splits", headers: &headers, bytes: &body.bytes, reason: None };
+    let source = put(&books, asked, record).await?;
     Ok(written(StatusCode::CREATED, source, &body.value))
 }
 
@@ -300,18 +318,21 @@ async fn restricted(
 }
 
 /// Sets a restricted list.
-#[utoipa::path(post, path = "/restricted-lists", tag = "instruments", request_body = RestrictedBody,
-    responses((status = 201, description = "The list", body = RestrictedBody)))]
+#[utoipa::path(post, path = "/restricted-lists", tag = "instruments", request_body = RestrictedBody, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key sets it once only", min_length = 1, max_length = 255),
+), responses((status = 201, description = "The list", body = RestrictedBody)))]
 async fn restrict(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<RestrictedBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let fields = serde_json::to_value(&body.value).unwrap_or_default();
-    let record = ControlRecord::new("restricted_list.set", &body.value.list, "restricted_list_set", fields);
-    let source = put(&books, &caller, record, None).await?;
+    let record = ControlRecord::new("restricted_list.set", format!("restricted_list:{}", body.value.list), "restricted_list_set", fields);
+    let asked = Asked { caller: &caller, what: "POST /restricted-lists", headers: &headers, bytes: &body.bytes, reason: None };
+    let source = put(&books, asked, record).await?;
     Ok(written(StatusCode::CREATED, source, &body.value))
 }
 
@@ -349,11 +370,13 @@ fn states_of(gate: &Gate, caller: &Caller) -> Vec<StateView> {
 }
 
 /// Sets a trading state of any scope: of everything, a symbol, a strategy, an account.
-#[utoipa::path(post, path = "/trading-states", tag = "instruments", request_body = ScopedStateBody,
-    responses((status = 201, description = "The states other than active", body = StateViews)))]
+#[utoipa::path(post, path = "/trading-states", tag = "instruments", request_body = ScopedStateBody, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key sets it once only", min_length = 1, max_length = 255),
+), responses((status = 201, description = "The states other than active", body = StateViews)))]
 async fn set_state(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<ScopedStateBody>,
 ) -> Result<Response, Problem> {
@@ -366,8 +389,10 @@ async fn set_state(
     };
     let scope = serde_json::to_value(&scope).unwrap_or_default();
     let also = Also { cancel_orders, flatten };
-    let record = ControlRecord::trading_state("state.set", scope.to_string(), scope, word.as_str(), also, &by(&caller, Some(&reason)));
-    let source = put(&books, &caller, record, Some(&reason)).await?;
+    let object = format!("scope:{scope}");
+    let record = ControlRecord::trading_state("state.set", object, scope, word.as_str(), also, &by(&caller, Some(&reason)));
+    let asked = Asked { caller: &caller, what: "POST /trading-states", headers: &headers, bytes: &body.bytes, reason: Some(&reason) };
+    let source = put(&books, asked, record).await?;
     let mut items = Vec::new();
     for shard in 0..books.replicas.count() {
         let caller = caller.clone();
@@ -409,7 +434,9 @@ async fn set_settings(
     if body.value.contains_key("event") {
         return Err(Problem::new(ApiCode::InvalidField, "no setting").field("event"));
     }
-    let record = ControlRecord::new("settings.set", "gate", "gate_settings_set", Value::Object(body.value));
-    let source = put(&books, &caller, record, None).await?;
+    caller.require_admin()?;
+    let record = ControlRecord::new("settings.set", "settings:gate", "gate_settings_set", Value::Object(body.value));
+    let record = record.replacing(books.ask(0, settings_value).await?);
+    let source = books.write(&caller, None, record).await?;
     Ok(written(StatusCode::OK, source, &books.ask(0, settings_value).await?))
 }

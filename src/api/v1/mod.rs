@@ -5,8 +5,10 @@
 
 pub mod account_writes;
 pub mod accounts;
+mod acts;
 mod api_key_views;
 mod api_keys;
+mod audit;
 mod auth;
 pub mod books;
 pub mod charts;
@@ -16,6 +18,7 @@ pub mod idempotency;
 pub mod instruments;
 pub mod json;
 pub mod notification_contacts;
+mod notification_desk;
 pub mod notification_preferences;
 pub mod notifications;
 pub mod page;
@@ -44,11 +47,12 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::caller::{Door, identify, locate};
-use crate::notify::Notifier;
+use crate::log::Topics;
 
 use super::{Face, intents, records, topics};
 
 pub use api_keys::VaultDesk;
+pub use notification_desk::NotifyDesk;
 pub use people_desk::Desk;
 
 /// Where all of it is.
@@ -92,14 +96,20 @@ pub fn books_routes() -> OpenApiRouter<Arc<books::Books>> {
 
 /// About notifications.
 #[must_use]
-pub fn notify_routes() -> OpenApiRouter<Arc<Notifier>> {
+pub fn notify_routes() -> OpenApiRouter<Arc<NotifyDesk>> {
     notifications::routes().merge(notification_preferences::routes()).merge(notification_contacts::routes())
 }
 
 /// What mails and messages lead to.
 #[must_use]
-pub fn notify_public_routes() -> OpenApiRouter<Arc<Notifier>> {
+pub fn notify_public_routes() -> OpenApiRouter<Arc<NotifyDesk>> {
     notification_contacts::public_routes()
+}
+
+/// About what was done.
+#[must_use]
+pub fn audit_routes() -> OpenApiRouter<Arc<dyn Topics>> {
+    audit::routes()
 }
 
 /// About broker keys and the vault.
@@ -117,6 +127,7 @@ pub fn openapi() -> OpenApi {
         desk_routes().split_for_parts().1,
         books_routes().split_for_parts().1,
         system::routes().split_for_parts().1,
+        audit_routes().split_for_parts().1,
         charts::routes().split_for_parts().1,
         vault_routes().split_for_parts().1,
         notify_routes().split_for_parts().1,

@@ -10,18 +10,21 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::acts::{Act, note};
 use super::json::{Json, answer};
+use super::notification_desk::NotifyDesk;
 use super::notifications::{change_problem, own, write_problem};
 use super::page::PathId;
 use super::versions;
-use crate::api::caller::{Caller, now};
+use crate::api::caller::{Address, Caller, now};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
 use crate::notify::contact::{Contact, Contacts, ProofError};
@@ -34,13 +37,13 @@ use crate::notify::{Channel, Notifier, VerifyError};
 const SUBSCRIPTIONS_MAX: usize = 10;
 
 /// The paths.
-pub fn routes() -> OpenApiRouter<Arc<Notifier>> {
+pub fn routes() -> OpenApiRouter<Arc<NotifyDesk>> {
     let contacts = OpenApiRouter::new().routes(routes!(list)).routes(routes!(set, remove)).routes(routes!(verify)).routes(routes!(confirm));
     contacts.routes(routes!(subscriptions, subscribe)).routes(routes!(unsubscribe))
 }
 
 /// What anyone may ask who has the token of a link.
-pub fn public_routes() -> OpenApiRouter<Arc<Notifier>> {
+pub fn public_routes() -> OpenApiRouter<Arc<NotifyDesk>> {
     OpenApiRouter::new().routes(routes!(confirm_page, confirm_link))
 }
 
@@ -180,7 +183,7 @@ fn shown(notifier: &Notifier, caller: &Caller, channel: Channel) -> Result<Respo
 #[utoipa::path(get, path = "/notification-contacts", tag = "notification-contacts", responses(
     (status = 200, description = "Addresses", body = NotificationContacts),
 ))]
-async fn list(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+async fn list(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let (contacts, version) = notifier.book().get::<Contacts>(own(&caller));
     let items = Channel::ALL.into_iter().filter_map(|channel| view(&notifier, own(&caller), &contacts, channel)).collect();
@@ -192,7 +195,7 @@ async fn list(State(notifier): State<Arc<Notifier>>, Extension(caller): Extensio
     params(("channel" = String, Path, description = "email, sms or webhook")),
     responses((status = 200, description = "The address", body = ContactView)))]
 async fn set(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(channel): PathId,
     uri: Uri,
@@ -200,13 +203,20 @@ async fn set(
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let channel = channel_of(&channel)?;
-    let set = notifier.set_contact(own(&caller), channel, &body.value.address, &caller.name).await;
-    match set {
-        Ok(_) => shown(&notifier, &caller, channel),
-        // The address is there, with its secret, which the webhook's owner needs before it can answer a challenge.
-        Err(VerifyError::Challenge(_)) => shown(&notifier, &caller, channel),
-        Err(error) => Err(verify_problem(error)),
-    }
+    let set = async {
+        match notifier.set_contact(own(&caller), channel, &body.value.address, &caller.name).await {
+            Ok(_) => shown(&notifier, &caller, channel),
+            // The address is there, with its secret, which the webhook's owner needs before it can answer a challenge.
+            Err(VerifyError::Challenge(_)) => shown(&notifier, &caller, channel),
+            Err(error) => Err(verify_problem(error)),
+        }
+    };
+    notifier.audited(&caller, ("contact.set", &contact(channel)), json!({"channel": channel}), set).await
+}
+
+/// What the audit calls an address.
+fn contact(channel: Channel) -> String {
+    format!("contact:{channel}")
 }
 
 /// Removes one's address for a channel.
@@ -214,14 +224,15 @@ async fn set(
     params(("channel" = String, Path, description = "email, sms or webhook")),
     responses((status = 204, description = "It is removed")))]
 async fn remove(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(channel): PathId,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let channel = channel_of(&channel)?;
-    notifier.remove_contact(own(&caller), channel, &caller.name).await.map_err(verify_problem)?;
+    let removed = async { notifier.remove_contact(own(&caller), channel, &caller.name).await.map_err(verify_problem) };
+    notifier.audited(&caller, ("contact.remove", &contact(channel)), json!({}), removed).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -230,14 +241,15 @@ async fn remove(
     params(("channel" = String, Path, description = "email, sms or webhook")),
     responses((status = 200, description = "The address", body = ContactView)))]
 async fn verify(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(channel): PathId,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let channel = channel_of(&channel)?;
-    notifier.verify(own(&caller), channel, &caller.name).await.map_err(verify_problem)?;
+    let verified = async { notifier.verify(own(&caller), channel, &caller.name).await.map_err(verify_problem) };
+    notifier.audited(&caller, ("contact.verify", &contact(channel)), json!({}), verified).await?;
     shown(&notifier, &caller, channel)
 }
 
@@ -246,7 +258,7 @@ async fn verify(
     params(("channel" = String, Path, description = "email or sms")),
     responses((status = 200, description = "The address", body = ContactView)))]
 async fn confirm(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(channel): PathId,
     uri: Uri,
@@ -254,7 +266,8 @@ async fn confirm(
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let channel = channel_of(&channel)?;
-    notifier.confirm(own(&caller), channel, &body.value.code, &caller.name).await.map_err(verify_problem)?;
+    let confirmed = async { notifier.confirm(own(&caller), channel, &body.value.code, &caller.name).await.map_err(verify_problem) };
+    notifier.audited(&caller, ("contact.confirm", &contact(channel)), json!({}), confirmed).await?;
     shown(&notifier, &caller, channel)
 }
 
@@ -295,13 +308,25 @@ async fn confirm_page(uri: Uri) -> Result<Response, Problem> {
 #[utoipa::path(post, path = "/notification-contacts/confirm", tag = "notification-contacts", security(()),
     request_body(content = String, content_type = "application/x-www-form-urlencoded", description = "token=.."),
     responses((status = 200, description = "A page that says so", body = String, content_type = "text/html")))]
-async fn confirm_link(State(notifier): State<Arc<Notifier>>, uri: Uri, body: Bytes) -> Result<Response, Problem> {
+async fn confirm_link(
+    State(notifier): State<Arc<NotifyDesk>>,
+    Extension(Address(address)): Extension<Address>,
+    uri: Uri,
+    body: Bytes,
+) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let text = std::str::from_utf8(&body).ok().filter(|text| text.len() <= 1_024);
     let text = text.ok_or_else(|| Problem::new(ApiCode::MalformedBody, "the body is no form"))?;
     let token = token_of(&Query::read(Some(text), &["token"])?)?;
     match notifier.confirm_link(&token).await {
-        Ok(_) => Ok(page(StatusCode::OK, "<p>Thank you: this address is confirmed.</p>")),
+        // Whose it is stands in the link, so it cannot be noted before the link is looked at.
+        Ok(user) => {
+            let (address, object) = (address.to_string(), format!("user:{user}/{}", contact(Channel::Email)));
+            let act = Act { actor: &user, address: &address, action: "contact.confirm", object: &object };
+            // It is done; a trail that does not take it is told in the log.
+            let _ = note(&notifier.audit, &act, json!({}), "ok").await;
+            Ok(page(StatusCode::OK, "<p>Thank you: this address is confirmed.</p>"))
+        }
         Err(VerifyError::Proof(ProofError::Wrong | ProofError::Expired)) => {
             Ok(page(StatusCode::UNPROCESSABLE_ENTITY, "<p>This link is not good any more. Ask for another one.</p>"))
         }
@@ -321,7 +346,11 @@ impl From<&Subscription> for SubscriptionView {
 #[utoipa::path(get, path = "/push-subscriptions", tag = "push-subscriptions", responses(
     (status = 200, description = "Subscriptions", body = PushSubscriptions),
 ))]
-async fn subscriptions(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+async fn subscriptions(
+    State(notifier): State<Arc<NotifyDesk>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let (held, _) = notifier.book().get::<Subscriptions>(own(&caller));
     let items = held.subscriptions.iter().map(SubscriptionView::from).collect();
@@ -330,12 +359,15 @@ async fn subscriptions(State(notifier): State<Arc<Notifier>>, Extension(caller):
 }
 
 /// Adds a browser's subscription, or renews its keys.
-#[utoipa::path(post, path = "/push-subscriptions", tag = "push-subscriptions", request_body = PushSubscribe, responses(
+#[utoipa::path(post, path = "/push-subscriptions", tag = "push-subscriptions", request_body = PushSubscribe, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key subscribes once only", min_length = 1, max_length = 255),
+), responses(
     (status = 201, description = "The subscription", body = SubscriptionView),
 ))]
 async fn subscribe(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<PushSubscribe>,
 ) -> Result<Response, Problem> {
@@ -346,6 +378,11 @@ async fn subscribe(
     push.guard().look(&endpoint).await.map_err(|error| error.to_string()).map_err(invalid("endpoint"))?;
     Receiver::read(&keys.p256dh, &keys.auth).map_err(|error| error.to_string()).map_err(invalid("keys"))?;
     let made = Subscription { id: push::id_of(&endpoint), endpoint, p256dh: keys.p256dh, auth: keys.auth, created: now() };
+    let begun = notifier.begin(&caller, "POST /push-subscriptions", &headers, &body.bytes, made.id.clone()).await?;
+    let (held, _) = notifier.book().get::<Subscriptions>(own(&caller));
+    if let Some(there) = held.subscriptions.iter().find(|there| begun.again && there.id == made.id && there.created >= begun.at) {
+        return Ok(answer(StatusCode::CREATED, &SubscriptionView::from(there)));
+    }
     let changed = notifier.book().change(own(&caller), &caller.name, None, |held: &mut Subscriptions| {
         held.subscriptions.retain(|other| other.id != made.id);
         if held.subscriptions.len() >= SUBSCRIPTIONS_MAX {
@@ -354,7 +391,8 @@ async fn subscribe(
         held.subscriptions.push(made.clone());
         Ok(())
     });
-    changed.await.map_err(change_problem)?;
+    let act = async { changed.await.map_err(change_problem) };
+    notifier.audited(&caller, ("push.subscribe", &format!("push:{}", made.id)), json!({}), act).await?;
     Ok(answer(StatusCode::CREATED, &SubscriptionView::from(&made)))
 }
 
@@ -362,7 +400,7 @@ async fn subscribe(
 #[utoipa::path(delete, path = "/push-subscriptions/{id}", tag = "push-subscriptions", params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is deleted")))]
 async fn unsubscribe(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
     uri: Uri,
@@ -376,9 +414,12 @@ async fn unsubscribe(
         held.subscriptions.retain(|subscription| subscription.id != id);
         Ok::<(), Infallible>(())
     });
-    changed.await.map_err(|error| match error {
-        crate::notify::people::ChangeError::Refused(never) => match never {},
-        crate::notify::people::ChangeError::Write(error) => write_problem(error),
-    })?;
+    let act = async {
+        changed.await.map_err(|error| match error {
+            crate::notify::people::ChangeError::Refused(never) => match never {},
+            crate::notify::people::ChangeError::Write(error) => write_problem(error),
+        })
+    };
+    notifier.audited(&caller, ("push.unsubscribe", &format!("push:{id}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -12,11 +12,13 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::json::{Json, answer};
+use super::notification_desk::NotifyDesk;
 use super::notifications::{change_problem, own, word};
 use super::page::PathId;
 use super::versions;
@@ -29,7 +31,7 @@ use crate::notify::template::moment;
 use crate::notify::{Channel, Notifier, Outcome, VerifyError};
 
 /// The paths.
-pub fn routes() -> OpenApiRouter<Arc<Notifier>> {
+pub fn routes() -> OpenApiRouter<Arc<NotifyDesk>> {
     let all = OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(preview)).routes(routes!(test));
     all.routes(routes!(get, update, remove))
 }
@@ -193,7 +195,7 @@ fn shown(status: StatusCode, preference: &Preference, version: u64) -> Response 
 #[utoipa::path(get, path = "/notification-preferences", tag = "notification-preferences", responses(
     (status = 200, description = "Preferences; their version is in `ETag`", body = NotificationPreferences),
 ))]
-async fn list(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+async fn list(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let (held, version) = notifier.book().get::<Preferences>(own(&caller));
     let items = held.preferences.iter().map(PreferenceView::from).collect();
@@ -201,12 +203,15 @@ async fn list(State(notifier): State<Arc<Notifier>>, Extension(caller): Extensio
 }
 
 /// Makes a preference.
-#[utoipa::path(post, path = "/notification-preferences", tag = "notification-preferences", request_body = PreferenceCreate, responses(
+#[utoipa::path(post, path = "/notification-preferences", tag = "notification-preferences", request_body = PreferenceCreate, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key makes it once only", min_length = 1, max_length = 255),
+), responses(
     (status = 201, description = "The preference", body = PreferenceView),
 ))]
 async fn create(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<PreferenceCreate>,
 ) -> Result<Response, Problem> {
@@ -215,6 +220,11 @@ async fn create(
     let wish = PreferenceUpdate { enabled, min_priority, quiet_hours, snooze_until };
     let known = |word: String| NotificationType::parse(&word).ok_or_else(|| invalid("type", "no type of notification"));
     let made = preference(kind.map(known).transpose()?, channel, wish, now())?;
+    let begun = notifier.begin(&caller, "POST /notification-preferences", &headers, &body.bytes, made.id()).await?;
+    let (held, version) = notifier.book().get::<Preferences>(own(&caller));
+    if let Some(there) = held.preferences.iter().find(|there| begun.again && there.id() == made.id()) {
+        return Ok(shown(StatusCode::CREATED, there, version));
+    }
     let changed = notifier.book().change(own(&caller), &caller.name, None, |held: &mut Preferences| {
         if held.preferences.iter().any(|other| other.id() == made.id()) {
             return Err(Problem::new(ApiCode::AlreadyExists, format!("there is a preference {} already", made.id())));
@@ -222,7 +232,9 @@ async fn create(
         held.preferences.push(made.clone());
         Ok(())
     });
-    let ((), version) = changed.await.map_err(change_problem)?;
+    let act = async { changed.await.map_err(change_problem) };
+    let changes = json!({"preference": made});
+    let ((), version) = notifier.audited(&caller, ("preference.create", &format!("preference:{}", made.id())), changes, act).await?;
     Ok(shown(StatusCode::CREATED, &made, version))
 }
 
@@ -231,7 +243,7 @@ async fn create(
     params(("id" = String, Path, description = "Its id")),
     responses((status = 200, description = "The preference; the version is in `ETag`", body = PreferenceView)))]
 async fn get(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
     uri: Uri,
@@ -247,7 +259,7 @@ async fn get(
     params(("id" = String, Path, description = "Its id"), ("If-Match" = String, Header, description = "The `ETag` that was seen")),
     responses((status = 200, description = "The preference", body = PreferenceView)))]
 async fn update(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
     headers: HeaderMap,
@@ -264,7 +276,9 @@ async fn update(
         *slot = made.clone();
         Ok(())
     });
-    let ((), version) = changed.await.map_err(|error| versions::refused(change_problem(error)))?;
+    let act = async { changed.await.map_err(|error| versions::refused(change_problem(error))) };
+    let changes = json!({"before": old, "preference": made});
+    let ((), version) = notifier.audited(&caller, ("preference.change", &format!("preference:{id}")), changes, act).await?;
     Ok(shown(StatusCode::OK, &made, version))
 }
 
@@ -273,7 +287,7 @@ async fn update(
     params(("id" = String, Path, description = "Its id"), ("If-Match" = String, Header, description = "The `ETag` that was seen")),
     responses((status = 204, description = "It is deleted")))]
 async fn remove(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
     headers: HeaderMap,
@@ -287,7 +301,8 @@ async fn remove(
         held.preferences.retain(|preference| preference.id() != id);
         Ok::<(), Problem>(())
     });
-    changed.await.map_err(|error| versions::refused(change_problem(error)))?;
+    let act = async { changed.await.map_err(|error| versions::refused(change_problem(error))) };
+    notifier.audited(&caller, ("preference.remove", &format!("preference:{id}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -297,7 +312,7 @@ async fn remove(
     ("channel" = String, Query, description = "The channel: email, push, sms, webhook"),
     ("priority" = String, Query, description = "Its priority: low, medium, high, urgent"),
 ), responses((status = 200, description = "When and why", body = NotificationPreview)))]
-async fn preview(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+async fn preview(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["type", "channel", "priority"])?;
     let needed = |name: &'static str| move || Problem::new(ApiCode::InvalidParameter, "is needed").field(name);
     let kind = word(&query, "type", NotificationType::parse)?.ok_or_else(needed("type"))?;
@@ -321,7 +336,7 @@ async fn preview(State(notifier): State<Arc<Notifier>>, Extension(caller): Exten
     (status = 200, description = "What became of it", body = TestResult),
 ))]
 async fn test(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
     body: Json<TestRequest>,

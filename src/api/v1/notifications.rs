@@ -17,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::json::answer;
+use super::notification_desk::NotifyDesk;
 use super::page::{LIMIT, LIMIT_MAX, PathId};
 use crate::api::caller::Caller;
 use crate::api::problem::{ApiCode, Problem};
@@ -31,7 +32,7 @@ use crate::notify::template::moment;
 use crate::notify::{Notifier, Raised, RaisedId};
 
 /// The paths.
-pub fn routes() -> OpenApiRouter<Arc<Notifier>> {
+pub fn routes() -> OpenApiRouter<Arc<NotifyDesk>> {
     let inbox = OpenApiRouter::new().routes(routes!(list)).routes(routes!(stats)).routes(routes!(read_all));
     inbox.routes(routes!(read)).routes(routes!(remove))
 }
@@ -168,9 +169,10 @@ pub(super) fn shown(raised: &Raised, read: bool, deliveries: Vec<Delivered>) -> 
 
 /// What came into an inbox stays hidden from who may no longer know of its account.
 pub(super) fn may(caller: &Caller) -> impl Fn(&Raised) -> bool + '_ {
+    // What is of no account is for operators, or for whom it is about.
     |raised| match &raised.account {
         Some(account) => caller.may_read(account),
-        None => caller.is_admin(),
+        None => caller.is_admin() || raised.owner.as_deref() == Some(own(caller)),
     }
 }
 
@@ -186,7 +188,7 @@ fn unknown() -> Problem {
     ("priority" = Option<String>, Query, description = "Of this priority only: low, medium, high, urgent"),
     ("unread" = Option<bool>, Query, description = "Only what is not read"),
 ), responses((status = 200, description = "Notifications", body = Notifications)))]
-async fn list(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+async fn list(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["limit", "cursor", "type", "priority", "unread"])?;
     let limit = query.number("limit", 1, LIMIT_MAX, LIMIT)?;
     let from = word(&query, "cursor", Cursor::parse)?;
@@ -208,7 +210,7 @@ async fn list(State(notifier): State<Arc<Notifier>>, Extension(caller): Extensio
 #[utoipa::path(get, path = "/notifications/stats", tag = "notifications", responses(
     (status = 200, description = "How many of what", body = NotificationStats),
 ))]
-async fn stats(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+async fn stats(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let user = own(&caller);
     let (inbox, marks) = notifier.inbox(user);
@@ -241,7 +243,7 @@ async fn mark<R>(notifier: &Notifier, caller: &Caller, mut make: impl FnMut(&mut
 #[utoipa::path(put, path = "/notifications/{id}/read", tag = "notifications", params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is marked")))]
 async fn read(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
     uri: Uri,
@@ -258,7 +260,7 @@ async fn read(
 #[utoipa::path(put, path = "/notifications/read-all", tag = "notifications", responses(
     (status = 200, description = "How many were marked", body = Marked),
 ))]
-async fn read_all(State(notifier): State<Arc<Notifier>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
+async fn read_all(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let (inbox, _) = notifier.inbox(own(&caller));
     let marked = mark(&notifier, &caller, |marks| {
@@ -273,7 +275,7 @@ async fn read_all(State(notifier): State<Arc<Notifier>>, Extension(caller): Exte
 #[utoipa::path(delete, path = "/notifications/{id}", tag = "notifications", params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is deleted")))]
 async fn remove(
-    State(notifier): State<Arc<Notifier>>,
+    State(notifier): State<Arc<NotifyDesk>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
     uri: Uri,

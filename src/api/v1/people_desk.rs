@@ -5,13 +5,16 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::api::caller::Caller;
-use crate::api::problem::{ApiCode, Problem};
+use crate::api::problem::Problem;
 use crate::api::rate::Rates;
 use crate::control::audit::Audit;
 use crate::control::people::People;
 use crate::vault::{By, Vault};
 
+use super::acts;
 use super::api_keys::told;
+
+pub use super::acts::Act;
 
 /// The state of the handlers about people.
 pub struct Desk {
@@ -25,30 +28,13 @@ pub struct Desk {
     pub vault: Arc<Vault>,
 }
 
-/// Something that was done, or tried.
-pub struct Act<'a> {
-    /// Who.
-    pub actor: &'a str,
-    /// From where.
-    pub address: &'a str,
-    /// What.
-    pub action: &'static str,
-    /// To what.
-    pub object: &'a str,
-}
-
 impl Desk {
     /// Notes what was done; durable when it comes back.
     ///
     /// # Errors
     /// The log took it not.
     pub async fn note(&self, act: &Act<'_>, changes: Value, result: &str) -> Result<(), Problem> {
-        let Act { actor, address, action, object } = act;
-        let noted = self.audit.record(actor, address, action, object, changes, result).await;
-        noted.map(drop).map_err(|error| {
-            tracing::error!(%error, action, object, "an action could not be noted in the audit");
-            Problem::new(ApiCode::LogUnavailable, "the audit could not be written, and what it does not say is not done")
-        })
+        acts::note(&self.audit, act, changes, result).await
     }
 
     /// Notes that a caller begins something, does it, and notes how it ended. What could not be noted first is not done.
@@ -58,18 +44,11 @@ impl Desk {
     pub async fn audited<T>(
         &self,
         caller: &Caller,
-        (action, object): (&'static str, &str),
+        what: (&'static str, &str),
         changes: Value,
         done: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
-        let address = caller.address.to_string();
-        let act = Act { actor: &caller.name, address: &address, action, object };
-        self.note(&act, changes, "begun").await?;
-        let done = done.await;
-        let result = done.as_ref().map_or_else(|problem| problem.code().as_str(), |_| "ok");
-        // That it was begun is noted already; how it ended is told all the same.
-        let _ = self.note(&act, Value::Object(serde_json::Map::new()), result).await;
-        done
+        acts::audited_of(&self.audit, caller, what, changes, done).await
     }
 
     /// Erases the broker keys of someone who is gone.

@@ -268,21 +268,29 @@ async fn shown(books: &Arc<Books>, caller: &Caller, rule: Rule) -> Result<Respon
 }
 
 /// Creates a rule. It binds every intent behind the position in the answer.
-#[utoipa::path(post, path = "/risk-rules", tag = "risk-rules", request_body = RuleBody,
-    responses((status = 201, description = "The rule", body = RuleView), (status = 422, description = "It is no rule, or its id is taken")))]
+#[utoipa::path(post, path = "/risk-rules", tag = "risk-rules", request_body = RuleBody, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key makes one rule, once only", min_length = 1, max_length = 255),
+), responses((status = 201, description = "The rule", body = RuleView), (status = 422, description = "It is no rule, or its id is taken")))]
 async fn create(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Json<RuleBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    let mut body = body.value;
-    body.id.get_or_insert_with(|| fresh_id("rule"));
+    let Json { value: mut body, bytes } = body;
+    let fresh = fresh_id("rule");
+    let named = body.id.is_some();
+    body.id.get_or_insert_with(|| fresh.clone());
+    may_write(&caller, &rule_of(&body)?)?;
+    let begun = books.begin(&caller, "POST /risk-rules", &headers, &bytes, fresh).await?;
+    if !named {
+        body.id = Some(begun.id.clone());
+    }
     let rule = rule_of(&body)?;
-    may_write(&caller, &rule)?;
     let record = ControlRecord::new("rule.create", format!("rule:{}", rule.id), "rule_created", json!({"rule": body}));
-    let source = books.write(&caller, None, record).await?;
+    let source = books.write_once(&caller, &begun, None, record).await?;
     let mut response = shown(&books, &caller, rule).await?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(positioned(response, source))
@@ -331,6 +339,7 @@ async fn update(
     let rule = rule_of(&body)?;
     may_write(&caller, &rule)?;
     let record = ControlRecord::new("rule.update", format!("rule:{}", rule.id), "rule_updated", json!({"rule": body}));
+    let record = record.replacing(rule_value(&before));
     let source = books.write(&caller, None, record).await?;
     Ok(positioned(shown(&books, &caller, rule).await?, source))
 }
@@ -349,6 +358,7 @@ async fn remove(
     let before = find(&books, &caller, &id).await?;
     may_write(&caller, &before)?;
     let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
+    let record = record.replacing(rule_value(&before));
     let source = books.write(&caller, None, record).await?;
     Ok(written(StatusCode::OK, source, &rule_value(&before)))
 }

@@ -1,0 +1,67 @@
+//! Noting in the audit what a handler does: that it begins, and how it ended.
+//!
+//! Invariant: what could not be noted first is not done. Deliberately absent: secrets; what changes is told by its names.
+
+use serde_json::{Map, Value};
+
+use crate::api::caller::Caller;
+use crate::api::problem::{ApiCode, Problem};
+use crate::control::audit::Audit;
+
+/// Something that was done, or tried.
+pub struct Act<'a> {
+    /// Who.
+    pub actor: &'a str,
+    /// From where.
+    pub address: &'a str,
+    /// What.
+    pub action: &'static str,
+    /// To what.
+    pub object: &'a str,
+}
+
+/// Notes what was done; durable when it comes back.
+///
+/// # Errors
+/// The log took it not.
+pub async fn note(audit: &Audit, act: &Act<'_>, changes: Value, result: &str) -> Result<(), Problem> {
+    let Act { actor, address, action, object } = act;
+    let noted = audit.record(actor, address, action, object, changes, result).await;
+    noted.map(drop).map_err(|error| {
+        tracing::error!(%error, action, object, "an action could not be noted in the audit");
+        Problem::new(ApiCode::LogUnavailable, "the audit could not be written, and what it does not say is not done")
+    })
+}
+
+/// Notes that somebody begins something, does it, and notes how it ended. What could not be noted first is not done.
+///
+/// # Errors
+/// What it ended with, or the log.
+pub async fn audited<T>(
+    audit: &Audit,
+    act: &Act<'_>,
+    changes: Value,
+    done: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    note(audit, act, changes, "begun").await?;
+    let done = done.await;
+    let result = done.as_ref().map_or_else(|problem| problem.code().as_str(), |_| "ok");
+    // That it was begun is noted already; how it ended is told all the same.
+    let _ = note(audit, act, Value::Object(Map::new()), result).await;
+    done
+}
+
+/// The same, of a caller.
+///
+/// # Errors
+/// What it ended with, or the log.
+pub async fn audited_of<T>(
+    audit: &Audit,
+    caller: &Caller,
+    (action, object): (&'static str, &str),
+    changes: Value,
+    done: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let address = caller.address.to_string();
+    audited(audit, &Act { actor: &caller.name, address: &address, action, object }, changes, done).await
+}
