@@ -238,7 +238,7 @@ def schemathesis_toml(words, bearer):
     def bindings(table):
         return [f'"{place}" = {{ dictionary = "{words_of}", probability = 0.7 }}' for place, words_of in table.items()]
 
-    lines = ["continue-on-failure = true", "request-timeout = 40", 'hooks = "hooks"', 'color = "never"']
+    lines = ["continue-on-failure = true", "request-timeout = 40", 'hooks = "hooks"', "color = false"]
     if bearer:
         lines += ["[headers]", f'Authorization = "Bearer {bearer}"']
     for name, values in words.items():
