@@ -171,6 +171,7 @@ impl World {
         }
         let answer = match body {
             Some(body) => self.gate.agent.run(request.body(body).unwrap()),
+            None if matches!(method, "POST" | "PUT") => self.gate.agent.run(request.body("").unwrap()),
             None => self.gate.agent.run(request.body(()).unwrap()),
         };
         let mut answer = answer.unwrap();
