@@ -317,20 +317,8 @@ fn with_users_nothing_is_told_without_a_proof() {
     let house = house(UNLIMITED);
     let ready: Value = serde_json::from_str(&house.gate.get("/readyz").1).unwrap();
     assert_eq!(ready["access"], "users only");
-    for (method, path) in [
-        ("GET", "/api/v1/auth/me"),
-        ("GET", "/api/v1/users"),
-        ("POST", "/api/v1/users"),
-        ("GET", "/api/v1/api-tokens"),
-        ("POST", "/api/v1/auth/ws-ticket"),
-        ("GET", "/api/v1/accounts/ALICE1"),
-        ("GET", "/api/v1/topics/gate.decisions/records"),
-        ("POST", "/api/v1/records"),
-        ("POST", "/api/v1/intents"),
-    ] {
-        let answer = house.ask(method, path, &[], (method == "POST").then_some(&json!({})));
-        assert_eq!((answer.code(), answer.header("www-authenticate").is_empty()), ((401, "UNAUTHENTICATED"), false), "{method} {path}");
-    }
+    // Each operation without a token is in the matrix: `tests/authorisation.rs`.
+    assert_eq!(house.ask("GET", "/api/v1/auth/me", &[], None).code(), (401, "UNAUTHENTICATED"));
     assert_eq!(house.gate.get("/healthz").0, 200);
     let document = house.ask("GET", "/api/openapi.json", &[], None);
     assert_eq!((document.status, document.body["openapi"].as_str()), (200, Some("3.1.0")));

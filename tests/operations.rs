@@ -247,7 +247,7 @@ fn a_create_that_is_sent_again_makes_one_rule_account_instrument_list_and_kill()
 #[test]
 fn the_owner_of_a_broker_key_that_ends_hears_of_it_once_also_after_restarts() {
     let dir = TempDir::new().unwrap();
-    let master = "env:ORDERGATE_MASTER_KEY";
+    let master = "ORDERGATE_MASTER_KEY";
     let settings = [(master, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="), ("notify.enabled", "true")];
     let gate = Daemon::start(dir.path(), &settings);
     let ends = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_hours(48)).unwrap();

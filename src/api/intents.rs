@@ -26,7 +26,9 @@ use crate::wire;
 
 /// Asks for the decision on one order, amend or cancel.
 #[utoipa::path(post, path = "/intents", tag = "log",
-    request_body(content_type = "application/json", content = Object, description = "An order_intent, order_amend or order_cancel"),
+    request_body(content_type = "application/json", content = Object, description = "An order_intent, order_amend or order_cancel",
+        example = json!({"event": "order_intent", "client_order_id": "I-1", "account": "ACC1", "symbol": "AAPL", "side": "buy",
+                         "order_type": "limit", "qty": "1", "limit_price": "100"})),
     params(("timeout_ms" = Option<u64>, Query, description = "How long to wait for the decision")),
     responses((status = 200, description = "The decision, as it stands in gate.decisions", body = Object)))]
 pub async fn post(

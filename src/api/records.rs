@@ -24,7 +24,8 @@ use crate::wire::{self, TopicNames};
 
 /// Appends a batch of records of input topics, all or nothing: one JSON object a line.
 #[utoipa::path(post, path = "/records", tag = "log",
-    request_body(content_type = "application/x-ndjson", content = String, description = "Lines of `topic`, `key`, `payload`"),
+    request_body(content_type = "application/x-ndjson", content = String, description = "Lines of `topic`, `key`, `payload`",
+        example = json!("{\"topic\":\"market.prices\",\"key\":\"AAPL\",\"payload\":{\"event\":\"trade\",\"symbol\":\"AAPL\",\"price\":\"100\"}}\n")),
     responses((status = 200, description = "How many records are durable, and where", body = Object)))]
 pub async fn post(
     State(face): State<Face>,

@@ -46,12 +46,9 @@ fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
     command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(dir);
     command.env("ORDERGATE__TELEMETRY__LOG_LEVEL", "error");
     for (key, value) in settings {
-        // What is no key of the configuration stands in the environment under its own name.
-        if let Some(name) = key.strip_prefix("env:") {
-            command.env(name, value);
-            continue;
-        }
-        command.env(format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")), value);
+        // A key of the configuration, or a variable that is none.
+        let is_variable = key.starts_with("ORDERGATE_");
+        command.env(if is_variable { (*key).to_owned() } else { format!("ORDERGATE__{}", key.to_uppercase().replace('.', "__")) }, value);
     }
     command.stdout(Stdio::piped());
     command

@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use super::accounts::{AccountView, account_view, limits_value};
 use super::books::{Books, by, written};
-use super::json::{Json, answer};
+use super::json::{Json, answer, filled};
 use super::page::PathId;
 use super::words::StateWord;
 use crate::api::caller::Caller;
@@ -119,6 +119,7 @@ pub struct OpenBody {
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
     /// Why, for people.
+    #[serde(deserialize_with = "filled")]
     #[schema(min_length = 1)]
     reason: String,
 }
@@ -130,6 +131,7 @@ pub struct CashBody {
     /// Deposit above zero, withdrawal below.
     amount: String,
     /// Why, for people.
+    #[serde(deserialize_with = "filled")]
     #[schema(min_length = 1)]
     reason: String,
 }
@@ -147,6 +149,7 @@ pub struct StateBody {
     #[serde(default)]
     strategy: Option<String>,
     /// Why, for people.
+    #[serde(deserialize_with = "filled")]
     #[schema(min_length = 1)]
     reason: String,
     /// Command a cancel of every working order in scope.
@@ -162,6 +165,7 @@ pub struct StateBody {
 #[serde(deny_unknown_fields)]
 pub struct ReleaseBody {
     /// Why, for people.
+    #[serde(deserialize_with = "filled")]
     #[schema(min_length = 1)]
     reason: String,
     /// Also measure the drawdown from here on.

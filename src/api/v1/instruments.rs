@@ -156,6 +156,7 @@ pub struct ScopedStateBody {
     /// The state.
     state: StateWord,
     /// Why, for people.
+    #[serde(deserialize_with = "super::json::filled")]
     #[schema(min_length = 1)]
     reason: String,
     /// Command a cancel of every working order in scope.

@@ -63,6 +63,15 @@ pub fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -
     T::deserialize(Value::Object(map)).map_err(D::Error::custom)
 }
 
+/// For texts that may not be empty: `#[serde(deserialize_with = "filled")]`.
+///
+/// # Errors
+/// It is empty, or no text.
+pub fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Err(D::Error::custom("may not be empty")) } else { Ok(text) }
+}
+
 /// An answer in JSON.
 pub fn answer(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {

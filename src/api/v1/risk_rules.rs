@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,7 +20,7 @@ use super::books::{Books, command_problem, fresh_id, positioned, unknown_account
 use super::json::{Json, answer};
 use super::page::{Page, PathId};
 use super::versions;
-use super::words::{RuleBody, figure, rule_value};
+use super::words::{RuleBody, RuleShown, figure, rule_shown};
 use crate::api::caller::Caller;
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
@@ -33,6 +33,9 @@ use crate::risk::correlation::Pairs;
 /// More accounts than these are not measured for a list.
 const MEASURED_MAX: usize = 1_000;
 
+/// What stands where an id would: a rule of that name could not be asked for.
+const OTHER_PATHS: [&str; 3] = ["test", "calculate-position-size", "portfolio-risk"];
+
 /// The paths.
 pub fn routes() -> OpenApiRouter<Arc<Books>> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, remove))
@@ -43,8 +46,7 @@ pub fn routes() -> OpenApiRouter<Arc<Books>> {
 pub struct RuleView {
     /// The rule, with its defaults filled in.
     #[serde(flatten)]
-    #[schema(value_type = RuleBody)]
-    rule: Value,
+    rule: RuleShown,
     /// How often it was breached: `RULE_BREACH` notifications that are kept.
     breach_count: u64,
     /// When it was breached last, in ms since the epoch.
@@ -237,7 +239,7 @@ fn view(rule: &Rule, tally: Tally, measured: &[(AccountId, RuleUse)], too_many: 
     });
     let why = || of.clone().find_map(|(_, used)| used.unmeasured).map_or("NO_ACCOUNT", Unmeasured::as_str);
     RuleView {
-        rule: rule_value(rule),
+        rule: rule_shown(rule),
         breach_count: tally.breaches,
         last_breach_at: tally.last_breach,
         decision_count: tally.decisions,
@@ -261,8 +263,12 @@ pub(super) fn rule_of(body: &RuleBody) -> Result<Rule, Problem> {
     Ok(rule)
 }
 
+fn version(rule: &Rule) -> u64 {
+    version_of(&serde_json::to_value(rule_shown(rule)).unwrap_or_default())
+}
+
 async fn shown(books: &Arc<Books>, caller: &Caller, rule: Rule) -> Result<Response, Problem> {
-    let version = version_of(&rule_value(&rule));
+    let version = version(&rule);
     let view = views(books, caller, vec![rule], None).await?.pop().ok_or_else(unknown)?;
     Ok(versions::tagged(answer(StatusCode::OK, &view), version))
 }
@@ -283,7 +289,11 @@ async fn create(
     let fresh = fresh_id("rule");
     let named = body.id.is_some();
     body.id.get_or_insert_with(|| fresh.clone());
-    may_write(&caller, &rule_of(&body)?)?;
+    let asked = rule_of(&body)?;
+    if OTHER_PATHS.contains(&asked.id.as_str()) {
+        return Err(Problem::new(ApiCode::InvalidField, "the word is a path of its own").field("id"));
+    }
+    may_write(&caller, &asked)?;
     let begun = books.begin(&caller, "POST /risk-rules", &headers, &bytes, fresh).await?;
     if !named {
         body.id = Some(begun.id.clone());
@@ -333,7 +343,7 @@ async fn update(
     let _one_at_a_time = books.commands.turn().await;
     let before = find(&books, &caller, &id).await?;
     may_write(&caller, &before)?;
-    if versions::wanted(&headers)? != version_of(&rule_value(&before)) {
+    if versions::wanted(&headers)? != version(&before) {
         return Err(Problem::new(ApiCode::PreconditionFailed, "the rule was changed by somebody else: read it again"));
     }
     let rule = rule_of(&body)?;
@@ -346,7 +356,7 @@ async fn update(
 
 /// Deletes a rule, with its latches and episodes.
 #[utoipa::path(delete, path = "/risk-rules/{id}", tag = "risk-rules", params(("id" = String, Path, description = "The rule's id")),
-    responses((status = 200, description = "The rule as it was")))]
+    responses((status = 200, description = "The rule as it was", body = RuleShown)))]
 async fn remove(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
@@ -360,5 +370,5 @@ async fn remove(
     let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
     let record = record.replacing(rule_value(&before));
     let source = books.write(&caller, None, record).await?;
-    Ok(written(StatusCode::OK, source, &rule_value(&before)))
+    Ok(written(StatusCode::OK, source, &rule_shown(&before)))
 }

@@ -171,22 +171,80 @@ pub struct RuleBody {
     pub on_missing: Option<OnMissingWord>,
 }
 
-/// A rule as it holds, its defaults filled in: an object of [`RuleBody`]'s fields.
+/// A rule as it holds, its defaults filled in.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Rule)]
+pub struct RuleShown {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Which of the nine.
+    #[serde(rename = "type")]
+    #[schema(value_type = RuleTypeWord)]
+    pub rule_type: &'static str,
+    /// Its threshold.
+    pub threshold: String,
+    /// What the threshold counts.
+    #[schema(value_type = UnitWord)]
+    pub unit: &'static str,
+    /// What a breach does.
+    #[schema(value_type = ActionWord)]
+    pub action: &'static str,
+    /// What it covers; `{}` is everything.
+    pub scope: ScopeBody,
+    /// Whether it is evaluated at all.
+    pub active: bool,
+    /// Whether it bites.
+    #[schema(value_type = ModeWord)]
+    pub mode: &'static str,
+    /// Order of listing, then the id.
+    pub priority: i64,
+    /// Percent of the limit that warns.
+    pub warn_at: String,
+    /// `stop_loss` only: measured from the best mark since the position was opened.
+    pub trailing: bool,
+    /// `max_correlation` only: how many of the last bars count.
+    pub window: u32,
+    /// `max_correlation` only: which bars.
+    pub timeframe: String,
+    /// `max_correlation` only: fewer returns are too few.
+    pub min_observations: u32,
+    /// `max_correlation` only: what a missing pair is.
+    #[schema(value_type = OnMissingWord)]
+    pub on_missing: &'static str,
+}
+
+/// A rule as it holds.
 #[must_use]
-pub fn rule_value(rule: &Rule) -> serde_json::Value {
+pub fn rule_shown(rule: &Rule) -> RuleShown {
     let scope = ScopeBody {
         account: rule.scope.account.map(|id| id.to_string()),
         strategy: rule.scope.strategy.map(|id| id.to_string()),
         symbols: rule.scope.symbols.iter().map(ToString::to_string).collect(),
         sectors: rule.scope.sectors.iter().map(ToString::to_string).collect(),
     };
-    serde_json::json!({
-        "id": rule.id.as_str(), "name": rule.name, "description": rule.description, "type": rule.rule_type.as_str(),
-        "threshold": rule.threshold.to_string(), "unit": rule.unit.as_str(), "action": rule.action.as_str(), "scope": scope,
-        "active": rule.active, "mode": rule.mode.as_str(), "priority": rule.priority, "warn_at": rule.warn_at.to_string(),
-        "trailing": rule.trailing, "window": rule.window, "timeframe": rule.timeframe.as_str(),
-        "min_observations": rule.min_observations, "on_missing": rule.on_missing.as_str(),
-    })
+    RuleShown {
+        id: rule.id.to_string(),
+        name: rule.name.to_string(),
+        description: rule.description.to_string(),
+        rule_type: rule.rule_type.as_str(),
+        threshold: rule.threshold.to_string(),
+        unit: rule.unit.as_str(),
+        action: rule.action.as_str(),
+        scope,
+        active: rule.active,
+        mode: rule.mode.as_str(),
+        priority: rule.priority,
+        warn_at: rule.warn_at.to_string(),
+        trailing: rule.trailing,
+        window: rule.window,
+        timeframe: rule.timeframe.as_str().to_owned(),
+        min_observations: rule.min_observations,
+        on_missing: rule.on_missing.as_str(),
+    }
 }
 
 /// One rule about one subject: what it measures now, or after an order.

@@ -61,6 +61,9 @@ impl People {
         if new.name.is_empty() || new.name.len() > NAME_BYTES_MAX {
             return Err(PeopleError::Invalid { field: "name", why: "1 to 100 bytes" });
         }
+        if new.scopes.iter().enumerate().any(|(place, scope)| new.scopes[..place].contains(scope)) {
+            return Err(PeopleError::Invalid { field: "scopes", why: "a scope is named twice" });
+        }
         let has = user.body.all_scopes();
         if !new.scopes.iter().all(|scope| has.contains(scope)) {
             return Err(PeopleError::Invalid { field: "scopes", why: "a token may do nothing that its user may not" });
