@@ -28,7 +28,7 @@ use crate::api::query::Query;
 use crate::domain::{NotificationType, Priority};
 use crate::notify::preference::{Preference, Preferences, Quiet, SNOOZE_MS_MAX};
 use crate::notify::template::moment;
-use crate::notify::{Channel, Notifier, Outcome, VerifyError};
+use crate::notify::{Channel, Outcome, VerifyError};
 
 /// The paths.
 pub fn routes() -> OpenApiRouter<Arc<NotifyDesk>> {

@@ -349,7 +349,7 @@ async fn update(
     let rule = rule_of(&body)?;
     may_write(&caller, &rule)?;
     let record = ControlRecord::new("rule.update", format!("rule:{}", rule.id), "rule_updated", json!({"rule": body}));
-    let record = record.replacing(rule_value(&before));
+    let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
     let source = books.write(&caller, None, record).await?;
     Ok(positioned(shown(&books, &caller, rule).await?, source))
 }
@@ -368,7 +368,7 @@ async fn remove(
     let before = find(&books, &caller, &id).await?;
     may_write(&caller, &before)?;
     let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
-    let record = record.replacing(rule_value(&before));
+    let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
     let source = books.write(&caller, None, record).await?;
     Ok(written(StatusCode::OK, source, &rule_shown(&before)))
 }
