@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use thiserror::Error;
+use tikv_jemalloc_ctl as jemalloc;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -125,6 +126,8 @@ metrics! {
     HTTP_REQUESTS = "ordergate_http_requests_total", Counter, Count, "Requests answered; labels: method, path, status.";
     HTTP_REQUEST_SECONDS = "ordergate_http_request_seconds", Histogram(SLOW), Seconds, "The time to answer a request; labels: path.";
     HTTP_CONNECTIONS = "ordergate_http_connections", Gauge, Count, "Open connections; labels: listener (its port).";
+    HEAP_ALLOCATED = "ordergate_heap_allocated_bytes", Gauge, Bytes, "Bytes that live on the heap, of Rust and C alike.";
+    HEAP_RESIDENT = "ordergate_heap_resident_bytes", Gauge, Bytes, "Bytes of memory that the heap takes, with what it keeps to give again.";
     HTTP_STREAMS = "ordergate_http_streams", Gauge, Count, "Followers of topics.";
     WS_CONNECTIONS = "ordergate_ws_connections", Gauge, Count, "Open WebSockets.";
     WS_SUBSCRIPTIONS = "ordergate_ws_subscriptions", Gauge, Count, "Subscriptions over WebSockets; labels: channel (its kind).";
@@ -191,12 +194,26 @@ impl Recorder {
     #[must_use]
     pub fn render(&self) -> String {
         self.process.collect();
+        show_heap();
         self.handle.render()
     }
 
     /// Folds what histograms have gathered. Call it every few seconds, or memory grows with every measurement.
     pub fn run_upkeep(&self) {
         self.handle.run_upkeep();
+    }
+}
+
+/// What the heap holds: growth of the first is a leak, growth of the second alone is memory that was not given back.
+fn show_heap() {
+    // The allocator's figures stand still until they are asked to move.
+    if jemalloc::epoch::advance().is_err() {
+        return;
+    }
+    for (name, bytes) in [(HEAP_ALLOCATED, jemalloc::stats::allocated::read()), (HEAP_RESIDENT, jemalloc::stats::resident::read())] {
+        if let Ok(bytes) = bytes {
+            gauge!(name).set(bytes as f64);
+        }
     }
 }
 

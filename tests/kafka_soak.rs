@@ -42,13 +42,14 @@ fn memory_stays_flat_and_decisions_come_in_time() {
     cluster.produce("gate.control", &[NewRecord { key: Some(b"gate"), value: settings, ..NewRecord::default() }]);
 
     let begun = Instant::now();
-    let (mut resident, mut restarts) = (Vec::new(), Vec::new());
+    let (mut resident, mut heap, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
     let every = std::env::var("RESTART_SECONDS").map_or(RESTART_EVERY, |text| Duration::from_secs(text.parse().expect("a number")));
     let mut next = every / 2;
     while begun.elapsed() < Duration::from_secs(seconds) {
         assert!(!flow.has_ended(), "the flow ended early");
         std::thread::sleep(Duration::from_secs(5));
         resident.push((begun.elapsed().as_secs(), (0..INSTANCES).map(|place| fleet.resident_bytes(place) >> 20).collect::<Vec<_>>()));
+        heap.push(heap_mib(&fleet));
         if begun.elapsed() > next {
             next += every;
             let from = now_ms();
@@ -71,8 +72,15 @@ fn memory_stays_flat_and_decisions_come_in_time() {
     fleet.wait_until_all_decide(SHARDS);
     wait_until_all_is_applied(&fleet);
     fleet.stop_all();
+    println!("MiB (alive, taken) of the heap of the instance that was never restarted: {heap:?}");
     report(&cluster, sent, &resident, &restarts);
     cluster.audit_clean(&["--drained", "--timeout", "1500"]);
+}
+
+/// What lives on the heap of the last instance, and what the heap takes.
+fn heap_mib(fleet: &Fleet) -> (u64, u64) {
+    let mib = |name: &str| fleet.metric(INSTANCES - 1, name).unwrap_or_default() as u64 >> 20;
+    (mib("ordergate_heap_allocated_bytes"), mib("ordergate_heap_resident_bytes"))
 }
 
 /// The auditor counts what is not decided at the end: it would find a shard that fell silent.
