@@ -14,8 +14,9 @@ use crate::wire::snapshot::{
     AccountsHash, BlobKind, BlobRef, EncodeError, Manifest, Stamp, VERSION, accounts_in, checksum_of, encode_value, put_account, seal,
 };
 
-/// Deltas of this length are never folded into the groups, however short those are.
-const DELTA_BYTES_MIN: u64 = if cfg!(test) { 4 << 10 } else { 16 << 20 };
+/// Deltas of this length are never folded into the groups, however short those are. They stay in memory and are read at each start: with
+/// many small shards, this is what an instance grows by.
+const DELTA_BYTES_MIN: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 /// Deltas are folded into the groups when they have grown to this part of their length.
 const GROUPS_PER_DELTA: u64 = 8;
 /// A delta is split into blobs of about this length.
