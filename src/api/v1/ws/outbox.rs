@@ -146,12 +146,14 @@ mod tests {
         for _ in 0..MESSAGES_MAX {
             outbox.push(text(1));
         }
-        assert!(outbox.queue().cut.is_none() && !outbox.has_room());
+        assert!(outbox.queue().cut.is_none());
+        assert!(!outbox.has_room());
         outbox.push(text(1));
         assert_eq!(now(outbox.next()).unwrap_err(), Close::Slow);
         assert_eq!(now(outbox.cut_off()), Close::Slow);
         outbox.push(text(1));
-        assert_eq!((outbox.queue().waiting.len(), outbox.queue().bytes), (0, 0));
+        let queue = outbox.queue();
+        assert_eq!((queue.waiting.len(), queue.bytes), (0, 0));
     }
 
     #[test]
