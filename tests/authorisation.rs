@@ -68,8 +68,12 @@ impl Matrix {
         let body = requests::body(&self.world, row, &made, &who);
         let mut headers: Vec<(&str, &str)> = body.iter().map(|(kind, _)| ("content-type", *kind)).collect();
         headers.extend(made.tag.as_deref().map(|tag| ("if-match", tag)));
-        let path = requests::path(row, template, &made);
-        let answer = self.world.ask(&who, method, &path, &headers, body.map(|(_, body)| body));
+        let path = requests::path(&self.world, row, template, &made, &who);
+        let answer = if row.operation == "get_ws" {
+            self.world.ask_for_a_websocket(&path)
+        } else {
+            self.world.ask(&who, method, &path, &headers, body.map(|(_, body)| body))
+        };
         self.cells += 1;
         let cell = format!("{} {} {column:?} {standing:?}: {method} {path}", row.operation, row.case);
         self.faults

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::{line, order};
 use crate::objects::{Made, rule, subscription};
-use crate::table::Row;
+use crate::table::{Row, WRONG_TICKET};
 use crate::world::{PASSWORD, Who, World};
 
 const ANOTHER: &str = "another horse, another battery";
@@ -14,7 +14,7 @@ pub const ENDS_A_SESSION: &[&str] =
     &["post_auth_logout", "post_auth_password", "post_auth_refresh", "put_users_name", "delete_users_name", "put_users_name_password"];
 
 /// The path with its parameters.
-pub fn path(row: &Row, template: &str, made: &Made) -> String {
+pub fn path(world: &World, row: &Row, template: &str, made: &Made, who: &Who) -> String {
     let id = made.id.replace('/', "%2F");
     let parts = template.split('/').map(|part| match part {
         "{rule}" => made.latch.clone(),
@@ -29,6 +29,8 @@ pub fn path(row: &Row, template: &str, made: &Made) -> String {
         "get_chart_symbol_ohlcv" => "?timeframe=1min".to_owned(),
         "get_chart_symbol_indicators" => "?timeframe=1min&indicator=sma".to_owned(),
         "get_notification_contacts_confirm" => "?token=abc".to_owned(),
+        "get_ws" if row.case == WRONG_TICKET => "?ticket=ogw_none".to_owned(),
+        "get_ws" if who.bearer.is_some() => format!("?ticket={}", world.ticket(who)),
         "get_notification_preferences_preview" => "?type=stop_loss&channel=email&priority=high".to_owned(),
         _ => String::new(),
     };

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -181,6 +181,27 @@ impl World {
         Answer { status: answer.status().as_u16(), tag, challenge, text }
     }
 
+    /// A ticket for a WebSocket.
+    pub fn ticket(&self, who: &Who) -> String {
+        let answer = self.ask(who, "POST", "/api/v1/auth/ws-ticket", &[], None);
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.text_of("ticket")
+    }
+
+    /// Asks for a WebSocket, for which no token counts, and reads how it is answered.
+    pub fn ask_for_a_websocket(&self, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.gate.http).unwrap();
+        let upgrade =
+            "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\n{upgrade}\r\n\r\n", self.gate.http).unwrap();
+        let head: Vec<String> = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+        let status = head[0].split(' ').nth(1).unwrap().parse().unwrap();
+        let challenge = head.iter().filter_map(|line| line.split_once(": "));
+        let challenge =
+            challenge.filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate")).map(|(_, value)| value.to_owned()).next();
+        Answer { status, tag: None, challenge, text: head.join(" ") }
+    }
+
     /// Makes something as the keeper.
     pub fn made(&self, path: &str, body: &Value) -> Answer {
         let answer = self.ask(&self.keeper, "POST", &format!("/api/v1{path}"), &[], Some(body.to_string()));
@@ -227,7 +248,7 @@ fn settings(dir: &Path) -> Vec<(&'static str, String)> {
     };
     let word = str::to_owned;
     vec![
-        ("ORDERGATE_MASTER_KEY_FILE", file("master.key", &BASE64_STANDARD.encode([7; 32]))),
+        ("ORDERGATE_MASTER_KEY_FILE", file("master.key", &BASE64_STANDARD.encode("0123456789abcdef0123456789abcdef"))),
         ("auth.logins_per_minute", word("10000")),
         ("auth.requests_per_second", word("1000000")),
         ("vault.reveals_per_minute", word("10000")),
