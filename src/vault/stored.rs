@@ -12,8 +12,9 @@ use super::reminder::Sent;
 /// How many versions are remembered; older ones are forgotten.
 pub const VERSIONS_KEPT: usize = 100;
 
+// The words are `tt`: as `literal` they would come wrapped, and utoipa would not read them.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:tt,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         pub enum $name { $($(#[$about])* #[serde(rename = $word)] $variant,)+ }
