@@ -1,10 +1,14 @@
-//! What questions cost: dry runs, portfolio risk at 100 positions, searches over a million decisions.
+//! What the control plane costs: dry runs, portfolio risk at 100 positions, searches over a million decisions, logins, a thousand WebSockets.
 //!
 //! Not run by default: `cargo test --release --test control_figures -- --ignored --nocapture`. Figures are printed, not judged.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod daemon;
+#[path = "control_figures/live.rs"]
+mod live;
+#[path = "control_figures/load.rs"]
+mod load;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,12 +37,10 @@ fn measure(what: &str, times: usize, mut work: impl FnMut(usize)) {
     tell(what, (0..times).map(one).collect());
 }
 
-#[test]
-#[ignore = "figures, not judgement"]
-fn dry_runs_and_portfolio_risk_at_a_hundred_positions() {
-    let dir = TempDir::new().unwrap();
-    let gate = Daemon::start(dir.path(), &[]);
-    let mut lines = line("gate.control", "ACC1", r#"{"event":"account_opened","account":"ACC1","owner":"u1","cash":"10000000"}"#);
+/// An account with a hundred positions, a year of bars for each, and a rule of each kind.
+fn positions(account: &str) -> Vec<String> {
+    let opened = format!(r#"{{"event":"account_opened","account":"{account}","owner":"u1","cash":"10000000"}}"#);
+    let (mut parts, mut lines) = (Vec::new(), line("gate.control", account, &opened));
     for number in 0..100 {
         let symbol = format!("S{number}");
         let sector = number % 10;
@@ -53,40 +55,44 @@ fn dry_runs_and_portfolio_risk_at_a_hundred_positions() {
         }
         lines += &line("market.prices", &symbol, &format!(r#"{{"event":"trade","symbol":"{symbol}","price":"100"}}"#));
         let fill = format!(
-            r#"{{"event":"fill","exec_id":"E-{number}","client_order_id":"X-{number}","account":"ACC1","symbol":"{symbol}","side":"buy","qty":"100","price":"99"}}"#
+            r#"{{"event":"fill","exec_id":"E-{number}","client_order_id":"X-{number}","account":"{account}","symbol":"{symbol}","side":"buy","qty":"100","price":"99"}}"#
         );
-        lines += &line("orders.executions", "ACC1", &fill);
+        lines += &line("orders.executions", account, &fill);
         if lines.len() > 1 << 20 {
-            assert_eq!(gate.records(&std::mem::take(&mut lines)).0, 200);
+            parts.push(std::mem::take(&mut lines));
         }
     }
-    for (number, (kind, unit)) in [
-        ("max_position_size", "percent"),
-        ("max_leverage", "ratio"),
-        ("position_limit", "count"),
-        ("sector_limit", "percent"),
-        ("max_daily_loss", "percent"),
-        ("max_drawdown", "percent"),
-        ("max_correlation", "ratio"),
-        ("stop_loss", "percent"),
-        ("take_profit", "percent"),
+    for (number, (kind, threshold, unit)) in [
+        ("max_position_size", "9", "percent"),
+        ("max_leverage", "9", "ratio"),
+        ("position_limit", "500", "count"),
+        ("sector_limit", "9", "percent"),
+        ("max_daily_loss", "9", "percent"),
+        ("max_drawdown", "9", "percent"),
+        ("max_correlation", "0.99", "ratio"),
+        ("stop_loss", "9", "percent"),
+        ("take_profit", "9", "percent"),
     ]
     .into_iter()
     .enumerate()
     {
-        let threshold = if unit == "count" {
-            "500"
-        } else if kind == "max_correlation" {
-            "0.99"
-        } else {
-            "9"
-        };
         let rule = format!(
             r#"{{"event":"rule_created","rule":{{"id":"r{number}","type":"{kind}","threshold":"{threshold}","unit":"{unit}","action":"block"}}}}"#
         );
         lines += &line("gate.control", "rule", &rule);
     }
-    assert_eq!(gate.records(&lines).0, 200);
+    parts.push(lines);
+    parts
+}
+
+#[test]
+#[ignore = "figures, not judgement"]
+fn dry_runs_and_portfolio_risk_at_a_hundred_positions() {
+    let dir = TempDir::new().unwrap();
+    let gate = Daemon::start(dir.path(), &[]);
+    for lines in positions("ACC1") {
+        assert_eq!(gate.records(&lines).0, 200);
+    }
     gate.intent(r#"{"event":"order_cancel","client_order_id":"NONE","account":"ACC1"}"#);
     let intent = json!({"symbol": "S1", "side": "buy", "order_type": "limit", "qty": "10", "limit_price": "100"});
     let body = json!({"account": "ACC1", "intent": intent}).to_string();

@@ -85,6 +85,19 @@ impl Client {
         }
     }
 
+    /// The text of the next message, if one comes within a few seconds.
+    pub fn text_heard(&mut self) -> Option<String> {
+        loop {
+            let socket = &mut self.socket;
+            let next = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), socket.next()).await });
+            match next.ok()?? {
+                Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
     pub fn said(&mut self) -> Value {
         match self.heard() {
             Heard::Said(value) => value,
@@ -116,6 +129,23 @@ impl Client {
     pub fn is_silent(&mut self, for_long: Duration) -> bool {
         let socket = &mut self.socket;
         self.runtime.block_on(async { tokio::time::timeout(for_long, socket.next()).await.is_err() })
+    }
+
+    /// Whether a ping comes before anything else. Reading on answers it.
+    pub fn is_pinged(&mut self, within: Duration) -> bool {
+        let socket = &mut self.socket;
+        let next = self.runtime.block_on(async { tokio::time::timeout(within, socket.next()).await });
+        matches!(next, Ok(Some(Ok(Message::Ping(_)))))
+    }
+
+    /// Pings, and gives whether the answer comes before anything else.
+    pub fn pings(&mut self, within: Duration) -> bool {
+        let socket = &mut self.socket;
+        let next = self.runtime.block_on(async {
+            socket.send(Message::Ping(Bytes::from_static(b"x"))).await.unwrap();
+            tokio::time::timeout(within, socket.next()).await
+        });
+        matches!(next, Ok(Some(Ok(Message::Pong(echo)))) if echo.as_ref() == b"x")
     }
 
     /// Subscribes, and gives the position that it begins behind.

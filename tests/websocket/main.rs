@@ -5,6 +5,7 @@
 mod client;
 #[path = "../daemon/mod.rs"]
 mod daemon;
+mod document;
 mod people;
 
 use std::time::{Duration, Instant};
@@ -189,6 +190,29 @@ fn notifications_come_as_they_are_raised_and_those_of_a_break_afterwards() {
 }
 
 #[test]
+fn who_was_away_for_more_than_an_inbox_holds_is_told_that_some_are_gone() {
+    const KEPT: usize = 1_000;
+    let (_dir, gate) = gate(INBOX);
+    let mut client = client(&gate);
+    client.subscribe("notifications");
+    gate.records(&stray_fill("E-first"));
+    let first = client.of("event", "notifications")["position"].as_str().unwrap().to_owned();
+    drop(client);
+    let fills: String = (0..KEPT + 5).map(|n| stray_fill(&format!("E-{n}"))).collect();
+    assert_eq!(gate.records(&fills).0, 200);
+    let last = format!("\"exec_id\":\"E-{}\"", KEPT + 4);
+    eventually("the last notification", || {
+        let (_, page) = gate.get("/api/v1/notifications?limit=1");
+        page.contains(&last)
+    });
+    let mut client = open(&gate.http, "", &[]).unwrap();
+    assert_eq!(client.refused_subscription("notifications", Some(&first)), "POSITION_NOT_KEPT");
+    assert_ne!(client.subscribe("notifications"), first, "without a position one hears of what comes");
+    gate.records(&stray_fill("E-next"));
+    assert_eq!(client.of("event", "notifications")["data"]["code"], "UNKNOWN_ORDER_FILL");
+}
+
+#[test]
 fn notifications_that_are_off_are_no_channel() {
     let (_dir, gate) = gate(&[]);
     assert_eq!(client(&gate).refused_subscription("notifications", None), "UNKNOWN_CHANNEL");
@@ -316,6 +340,20 @@ fn a_client_that_does_not_read_is_cut_off_and_told_so_and_the_others_hear_everyt
     });
     assert_eq!(heard, ORDERS, "who reads is not cut off");
     assert_eq!(gate.get("/readyz").0, 200);
+}
+
+#[test]
+fn who_answers_pings_stays_and_who_says_nothing_for_forty_seconds_is_cut_off() {
+    let (_dir, gate) = gate(&[]);
+    let (mut alive, mut mute) = (client(&gate), client(&gate));
+    alive.subscribe("decisions");
+    assert!(alive.pings(Duration::from_secs(5)), "a client's ping is answered");
+    assert!((0..2).all(|_| alive.is_pinged(Duration::from_secs(20))), "a ping comes every 15 s");
+    eventually("the end of the mute one", || {
+        gate.get_from(&gate.metrics, "/metrics").1.contains(r#"ordergate_ws_closed_total{reason="slow"} 1"#)
+    });
+    assert_eq!(mute.closed(), 4008);
+    assert_eq!(decide(&gate, [1]), decision_ids(&mut alive, 1).0);
 }
 
 #[test]

@@ -162,18 +162,60 @@ fn a_logout_a_lock_and_a_grant_that_is_taken_away_end_the_connection() {
     of_alice.subscribe("account:ALICE1");
     of_bob.subscribe("decisions");
     of_eye.subscribe("account:ALICE1");
-    let change = |name: &str, role: &str, disabled: bool| {
-        let path = format!("/users/{name}");
-        let (_, _, tag) = house.ask(&root, "GET", &path, &[], None);
-        let body = json!({"role": role, "scopes": [], "accounts": {}, "disabled": disabled});
-        let (status, answer, _) = house.ask(&root, "PUT", &path, &[("if-match", &tag)], Some(&body));
-        assert_eq!(status, 200, "{answer}");
-    };
     let begun = Instant::now();
     assert_eq!(house.ask(&alice, "POST", "/auth/logout", &[], Some(&json!({}))).0, 204);
-    change("bob", "user", true);
-    change("eye", "viewer", false);
+    house.change(&root, "bob", "user", true, &json!({}));
+    house.change(&root, "eye", "viewer", false, &json!({}));
     assert_eq!((of_alice.closed(), of_bob.closed(), of_eye.closed()), (4001, 4001, 4001));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     stays.subscribe("decisions");
+}
+
+impl House {
+    /// Changes a user, as `root` may.
+    fn change(&self, root: &str, name: &str, role: &str, disabled: bool, accounts: &Value) {
+        let path = format!("/users/{name}");
+        let (_, _, tag) = self.ask(root, "GET", &path, &[], None);
+        let body = json!({"role": role, "scopes": [], "accounts": accounts, "disabled": disabled});
+        let (status, answer, _) = self.ask(root, "PUT", &path, &[("if-match", &tag)], Some(&body));
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+#[test]
+fn a_revoked_token_another_role_and_an_account_that_is_another_owners_end_the_connection() {
+    let house = house();
+    let (root, alice, bob, eye) = (house.token("root"), house.token("alice"), house.token("bob"), house.token("eye"));
+    let (_, made, _) = house.ask(&alice, "POST", "/api-tokens", &[], Some(&json!({"name": "watcher", "scopes": []})));
+    let secret = made["secret"].as_str().unwrap().to_owned();
+    house.change(&root, "eye", "user", false, &json!({"own": ["ALICE1"]}));
+    let (mut by_token, mut of_bob, mut of_eye) = (house.client(&secret), house.client(&bob), house.client(&eye));
+    let mut stays = house.client(&alice);
+    by_token.subscribe("account:ALICE1");
+    of_bob.subscribe("account:BOB1");
+    of_eye.subscribe("account:ALICE1");
+    stays.subscribe("account:ALICE1");
+    let begun = Instant::now();
+    let id = made["api_token"]["id"].as_str().unwrap();
+    assert_eq!(house.ask(&alice, "DELETE", &format!("/api-tokens/{id}"), &[], None).0, 204);
+    house.change(&root, "bob", "viewer", false, &json!({}));
+    house.change(&root, "eye", "user", false, &json!({"own": ["BOB1"]}));
+    assert_eq!((by_token.closed(), of_bob.closed(), of_eye.closed()), (4001, 4001, 4001));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    stays.subscribe("decisions");
+}
+
+#[test]
+fn a_new_grant_reaches_who_is_connected_and_one_that_is_gone_silences_its_decisions() {
+    let house = house();
+    let (root, alice, bob, eye) = (house.token("root"), house.token("alice"), house.token("bob"), house.token("eye"));
+    let mut client = house.client(&eye);
+    client.subscribe("decisions");
+    assert_eq!(client.refused_subscription("account:BOB1", None), "UNKNOWN_ACCOUNT");
+    house.change(&root, "eye", "viewer", false, &json!({"view": ["BOB1"]}));
+    client.subscribe("account:BOB1");
+    assert_eq!(client.of("event", "account:BOB1")["data"]["account"], "BOB1");
+    house.decide(&alice, "ALICE1", "I-1");
+    house.decide(&bob, "BOB1", "I-2");
+    assert_eq!(client.of("event", "decisions")["data"]["account"], "BOB1");
 }

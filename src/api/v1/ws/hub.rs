@@ -70,7 +70,7 @@ struct Recent {
     shard: usize,
     seq: u64,
     account: Box<str>,
-    message: Utf8Bytes,
+    payload: Box<str>,
 }
 
 /// The decisions of all shards in the order in which they came here.
@@ -103,7 +103,7 @@ impl Stream {
         {
             self.recent_after[oldest.shard] = oldest.seq;
         }
-        self.recent.push_back(Recent { shard, seq: face.seq, account: face.account.into(), message });
+        self.recent.push_back(Recent { shard, seq: face.seq, account: face.account.into(), payload: payload.into() });
     }
 }
 
@@ -187,16 +187,21 @@ impl Hub {
     }
 
     /// The same client has seen everything up to these sequences. Gives what it lacks, from where on every decision goes to it; `None` when
-    /// that is too much, and it has to read on.
+    /// that is too much, and it has to read on. Positions go on from what it has seen: of another shard that may be more than there was when
+    /// the decision came here.
     pub fn catch_decisions(&self, member: &Arc<Member>, seen: &[u64]) -> Option<Vec<Utf8Bytes>> {
         let mut stream = locked(&self.stream);
         if seen.iter().zip(&stream.recent_after).any(|(seen, after)| seen < after) {
             return None;
         }
-        let caller = member.caller();
-        let lacking =
-            stream.recent.iter().filter(|it| seen.get(it.shard).is_some_and(|seen| *seen < it.seq) && caller.may_read(&it.account));
-        let lacking = lacking.map(|it| it.message.clone()).collect();
+        let (caller, mut seen, mut lacking) = (member.caller(), seen.to_vec(), Vec::new());
+        for Recent { shard, seq, account, payload } in &stream.recent {
+            let Some(last) = seen.get_mut(*shard).filter(|last| **last < *seq) else { continue };
+            *last = *seq;
+            if caller.may_read(account) {
+                lacking.push(event(Channel::Decisions, &position::of_seqs(&seen), payload));
+            }
+        }
         stream.members.push(member.clone());
         Some(lacking)
     }
@@ -391,6 +396,18 @@ mod tests {
         }
         assert!(hub.catch_decisions(&client, &[8]).is_none(), "more came than is kept");
         assert!(hub.catch_decisions(&client, &[9]).is_some());
+    }
+
+    #[test]
+    fn positions_never_go_back_while_one_catches_up() {
+        let (hub, client) = (Hub::new(2), member(1));
+        hub.expect_decisions();
+        hub.folded(1, &reached(1), &[decision(1, 1, 1)]);
+        hub.folded(0, &reached(7), &[decision(0, 7, 7)]);
+        hub.folded(0, &reached(8), &[decision(0, 8, 8)]);
+        let lacking = hub.catch_decisions(&client, &[7, 0]).unwrap();
+        let of = |message: &Utf8Bytes| serde_json::from_str::<Value>(message).unwrap()["position"].as_str().unwrap().to_owned();
+        assert_eq!(lacking.iter().map(of).collect::<Vec<_>>(), ["0:7,1:1", "0:8,1:1"]);
     }
 
     #[test]

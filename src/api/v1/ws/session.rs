@@ -231,6 +231,8 @@ impl Session {
         match ready.and_then(|ready| ready.join(&self.live, &self.member, channel)) {
             Ok(Joined { held, said, catching_up }) => {
                 self.held.insert(channel, held);
+                // What was prepared may be nothing to them any more.
+                self.look_up_rights()?;
                 self.pages = catching_up.map(|seen| self.next_page(seen)).or(self.pages.take());
                 self.say(socket, said).await
             }
@@ -251,7 +253,7 @@ impl Session {
 
     fn next_page(&self, seen: Vec<u64>) -> Pages {
         let of = &self.live.of;
-        catch_up::read(&of.hub, &of.books, &self.member, seen)
+        catch_up::read(&of.hub, &of.books.decisions, &self.member, seen)
     }
 
     /// A page of decisions for who resumes; when it was the last one, the rest and whatever comes.
