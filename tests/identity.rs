@@ -140,6 +140,11 @@ fn one_logs_in_refreshes_and_a_second_use_of_a_refresh_token_ends_the_session() 
 fn a_logout_a_new_password_and_a_restart_end_what_they_should_and_nothing_else() {
     let house = house(UNLIMITED);
     let (kept, left) = (house.login("alice"), house.login("alice"));
+    let long = json!({"refresh_token": "x".repeat(257)});
+    for path in ["/api/v1/auth/logout", "/api/v1/auth/refresh"] {
+        let refused = house.ask("POST", path, &[], Some(&long));
+        assert_eq!((refused.code(), refused.body["field"].as_str()), ((422, "INVALID_FIELD"), Some("refresh_token")));
+    }
     let out = house.as_of(&left.text("access_token"), "POST", "/api/v1/auth/logout", Some(&json!({})));
     assert_eq!(out.status, 204, "{}", out.body);
     assert_eq!(house.as_of(&left.text("access_token"), "GET", "/api/v1/auth/me", None).status, 401);

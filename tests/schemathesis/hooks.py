@@ -14,8 +14,22 @@ import schemathesis
 PROTECTED = set(filter(None, os.environ["ORDERGATE_PROTECTED"].split(",")))
 COUNTS = os.environ["ORDERGATE_COUNTS"]
 
+RECORDS = [
+    {"topic": "market.prices", "key": "AAPL", "payload": {"event": "trade", "symbol": "AAPL", "price": "100"}},
+    {"topic": "orders.executions", "key": "NOBODYS", "payload": {"event": "ack", "client_order_id": "X-1", "account": "NOBODYS"}},
+    {"topic": "gate.control", "key": "clock", "payload": {"event": "nothing"}},
+]
+
 answered = collections.Counter()
 codes = collections.Counter()
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    """What is made up goes out as it is, or behind a line that is a record."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    record = [json.dumps(RECORDS[len(text) % len(RECORDS)])] if len(text) % 2 else []
+    return "\n".join([*record, text]).encode(errors="surrogatepass")
 
 
 @schemathesis.hook

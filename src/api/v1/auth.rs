@@ -26,6 +26,8 @@ use crate::control::people::{Granted, Grants, PeopleError, Proof, Role, Scope};
 
 /// The cookie that a browser keeps the refresh token in.
 const COOKIE: &str = "__Host-ordergate-refresh";
+/// As the document says it.
+const REFRESH_TOKEN_CHARS_MAX: usize = 256;
 /// How long a ticket is good, in seconds.
 const TICKET_SECONDS: i64 = 30;
 
@@ -62,6 +64,15 @@ pub struct Refresh {
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 256)]
     refresh_token: Option<Zeroizing<String>>,
+}
+
+impl Refresh {
+    /// One that cannot be ours is refused also where it would not be looked at.
+    fn checked(self) -> Result<Self, Problem> {
+        let too_long = self.refresh_token.as_ref().is_some_and(|token| token.chars().count() > REFRESH_TOKEN_CHARS_MAX);
+        let refused = || Problem::new(ApiCode::InvalidField, "a refresh token is no longer than 256 characters").field("refresh_token");
+        if too_long { Err(refused()) } else { Ok(self) }
+    }
 }
 
 /// SessionTokens of a session.
@@ -160,7 +171,7 @@ async fn refresh(
     body: Json<Refresh>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    let (token, from_cookie) = refresh_token(&headers, body.value)?;
+    let (token, from_cookie) = refresh_token(&headers, body.value.checked()?)?;
     match desk.people.refresh(&token, now()).await {
         Ok(granted) => Ok(tokens(&desk, granted, from_cookie)),
         Err(error) => {
@@ -190,6 +201,7 @@ async fn logout(
     body: Json<Refresh>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
+    let body = body.value.checked()?;
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let session = match bearer {
         Some(token) => match desk.people.by_access(token, now()).map_err(people_problem)?.proof {
@@ -197,7 +209,7 @@ async fn logout(
             Proof::Token(_) => None,
         },
         None => {
-            let (token, _) = refresh_token(&headers, body.value)?;
+            let (token, _) = refresh_token(&headers, body)?;
             desk.people.session_of_refresh(&token, now())
         }
     };
