@@ -106,7 +106,7 @@ pub struct Refused {
     /// The channel that it names, if it names one.
     pub channel: Option<String>,
     /// Why.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 #[derive(Deserialize)]
@@ -131,8 +131,9 @@ struct Said {
 /// # Errors
 /// It is none.
 pub fn read(text: &str) -> Result<Request, Refused> {
-    let Said { kind, channel: name, resume } = parse(text.as_bytes()).map_err(|problem| Refused { channel: None, problem })?;
-    let refused = |problem| Refused { channel: Some(name.chars().take(ECHO_CHARS_MAX).collect()), problem };
+    let Said { kind, channel: name, resume } =
+        parse(text.as_bytes()).map_err(|problem| Refused { channel: None, problem: Box::new(problem) })?;
+    let refused = |problem| Refused { channel: Some(name.chars().take(ECHO_CHARS_MAX).collect()), problem: Box::new(problem) };
     let channel = Channel::parse(&name).map_err(refused)?;
     match (kind, resume) {
         (Kind::Subscribe, resume) => Ok(Request::Subscribe { channel, resume }),
