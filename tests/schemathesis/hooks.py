@@ -22,6 +22,7 @@ RECORDS = [
 
 answered = collections.Counter()
 codes = collections.Counter()
+accepted = collections.Counter()
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -42,6 +43,8 @@ def filter_case(context, case):
 @schemathesis.hook
 def after_call(context, case, response):
     answered[str(response.status_code)] += 1
+    if response.status_code < 300:
+        accepted[f"{case.method.lower()} {case.path}"] += 1
     if response.status_code >= 500:
         try:
             code = response.json()["code"]
@@ -53,4 +56,4 @@ def after_call(context, case, response):
 @atexit.register
 def tell():
     with open(COUNTS, "w", encoding="utf-8") as file:
-        json.dump({"answered": answered, "codes": codes}, file)
+        json.dump({"answered": answered, "codes": codes, "accepted": accepted}, file)

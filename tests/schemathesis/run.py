@@ -273,10 +273,22 @@ def run(gate, who, people, words, asked):
     if not counts.exists():
         sys.exit(f"{who}: schemathesis did not run\n{done.stdout[-3000:]}")
     counted = json.loads(counts.read_text())
-    lost = who != "none" and is_lost(gate, bearer)
-    if done.returncode != 0 or lost:
+    if who == "none":
+        public = {operation for operation, is_public in operations(gate).items() if is_public}
+        bad = sorted(set(counted["accepted"]) - public)
+        print("".join(f"accepted without authentication: {operation}\n" for operation in bad), end="")
+    else:
+        bad = is_lost(gate, bearer)
+    if done.returncode != 0 or bad:
         print(done.stdout)
-    return counted, done.returncode == 0 and not lost
+    return counted, done.returncode == 0 and not bad
+
+
+def operations(gate):
+    """All operations, and whether the document asks no authentication for them."""
+    document = json.loads(gate.ask("GET", "/api/openapi.json")[1])
+    found = ((f"{method} {path}", said) for path, item in document["paths"].items() for method, said in item.items())
+    return {operation: {} in said.get("security", document["security"]) for operation, said in found}
 
 
 def is_lost(gate, bearer):
@@ -312,7 +324,7 @@ def main():
 
 def judged(gate, asked):
     people, words = prepared(gate)
-    cases, statuses, codes, well = 0, collections.Counter(), collections.Counter(), True
+    cases, statuses, codes, accepted, well = 0, collections.Counter(), collections.Counter(), set(), True
     while True:
         for who in asked.identities.split(","):
             begun = time.monotonic()
@@ -321,6 +333,7 @@ def judged(gate, asked):
             cases, well = cases + sent, well and went_well
             statuses.update(counted["answered"])
             codes.update(counted["codes"])
+            accepted.update(counted["accepted"])
             classes = collections.Counter()
             for status, count in counted["answered"].items():
                 classes[status[0] + "xx"] += count
@@ -334,6 +347,8 @@ def judged(gate, asked):
         print(f"{count} x {code}")
     faults = gate.faults()
     print("\n".join(faults))
+    never = sorted(set(operations(gate)) - accepted)
+    print(f"never done: {', '.join(never) or 'none'}")
     print(f"{cases} cases, answered {dict(sorted(statuses.items()))}")
     return 0 if well and not faults and cases >= asked.cases else 1
 
