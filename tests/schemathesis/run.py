@@ -14,6 +14,7 @@ import collections
 import json
 import os
 import pathlib
+import signal
 import socketserver
 import subprocess
 import sys
@@ -312,6 +313,8 @@ def main():
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--folder", type=pathlib.Path, help="where to leave what was said (default: nowhere)")
     asked = arguments.parse_args()
+    # Who is ended ends the daemon.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="ordergate-schemathesis-") as temporary:
         folder = asked.folder or pathlib.Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

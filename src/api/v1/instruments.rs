@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::accounts::limits_value;
 use super::books::{Books, by, written};
 use super::json::{Json, answer};
-use super::page::{Page, PathId};
+use super::page::{LIMIT, Page, PathId};
 use super::words::StateWord;
 use crate::api::caller::Caller;
 use crate::api::problem::{ApiCode, Problem};
@@ -125,10 +125,13 @@ pub struct RestrictedBody {
     accounts: Option<Vec<String>>,
 }
 
-/// All restricted lists.
+/// A page of restricted lists.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RestrictedViews {
     items: Vec<RestrictedBody>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// What a trading state covers: all that is given must match; nothing = everything.
@@ -176,10 +179,22 @@ pub struct StateView {
     state: &'static str,
 }
 
-/// The trading states.
+impl StateView {
+    /// Where it stands in a list: no two have the same place, and names have no space.
+    fn place(&self) -> String {
+        let StateScopeBody { account, strategy, symbol } = &self.scope;
+        let [account, strategy, symbol] = [account, strategy, symbol].map(|name| name.as_deref().unwrap_or_default());
+        format!("{account} {strategy} {symbol} {:010}", self.shard)
+    }
+}
+
+/// A page of trading states.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StateViews {
     items: Vec<StateView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 fn instrument_view(gate: &Gate, state: &SymbolState) -> Option<InstrumentView> {
@@ -289,15 +304,17 @@ async fn split(
 }
 
 /// Lists the restricted lists. Of the accounts that they cover, those that you may know of.
-#[utoipa::path(get, path = "/restricted-lists", tag = "instruments",
-    responses((status = 200, description = "The lists", body = RestrictedViews)))]
+#[utoipa::path(get, path = "/restricted-lists", tag = "instruments", params(
+    ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
+    ("cursor" = Option<String>, Query, description = "Where the last page ended"),
+), responses((status = 200, description = "Lists by id", body = RestrictedViews)))]
 async fn restricted(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    Query::read(uri.query(), &[])?;
+    let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
     books.arrive(&headers).await?;
     let items = books.ask(0, move |gate| {
         let name = |symbol: &u32| gate.symbols().get(*symbol as usize).map(|state| state.symbol.to_string());
@@ -315,7 +332,8 @@ async fn restricted(
         items.sort_by(|a, b| a.list.cmp(&b.list));
         items
     });
-    Ok(answer(StatusCode::OK, &RestrictedViews { items: items.await? }))
+    let (items, next_cursor) = page.cut(items.await?, |it| it.list.as_str());
+    Ok(answer(StatusCode::OK, &RestrictedViews { items, next_cursor }))
 }
 
 /// Sets a restricted list.
@@ -338,22 +356,31 @@ async fn restrict(
 }
 
 /// Lists the trading states that hold more than one account, or one with a strategy.
-#[utoipa::path(get, path = "/trading-states", tag = "instruments",
-    responses((status = 200, description = "The states other than active", body = StateViews)))]
+#[utoipa::path(get, path = "/trading-states", tag = "instruments", params(
+    ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
+    ("cursor" = Option<String>, Query, description = "Where the last page ended"),
+), responses((status = 200, description = "The states other than active", body = StateViews)))]
 async fn states(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    Query::read(uri.query(), &[])?;
+    let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
     books.arrive(&headers).await?;
-    let mut items = Vec::new();
+    Ok(answer(StatusCode::OK, &states_page(&books, &caller, &page).await?))
+}
+
+/// The states of all shards, by scope.
+async fn states_page(books: &Arc<Books>, caller: &Caller, page: &Page) -> Result<StateViews, Problem> {
+    let mut named = Vec::new();
     for shard in 0..books.replicas.count() {
         let caller = caller.clone();
-        items.extend(books.ask(shard, move |gate| states_of(gate, &caller)).await?);
+        named.extend(books.ask(shard, move |gate| states_of(gate, &caller)).await?.into_iter().map(|state| (state.place(), state)));
     }
-    Ok(answer(StatusCode::OK, &StateViews { items }))
+    named.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let (named, next_cursor) = page.cut(named, |(place, _)| place.as_str());
+    Ok(StateViews { items: named.into_iter().map(|(_, state)| state).collect(), next_cursor })
 }
 
 fn states_of(gate: &Gate, caller: &Caller) -> Vec<StateView> {
@@ -373,7 +400,7 @@ fn states_of(gate: &Gate, caller: &Caller) -> Vec<StateView> {
 /// Sets a trading state of any scope: of everything, a symbol, a strategy, an account.
 #[utoipa::path(post, path = "/trading-states", tag = "instruments", request_body = ScopedStateBody, params(
     ("Idempotency-Key" = Option<String>, Header, description = "The same key sets it once only", min_length = 1, max_length = 255),
-), responses((status = 201, description = "The states other than active", body = StateViews)))]
+), responses((status = 201, description = "The first page of the states other than active", body = StateViews)))]
 async fn set_state(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
@@ -394,12 +421,8 @@ async fn set_state(
     let record = ControlRecord::trading_state("state.set", object, scope, word.as_str(), also, &by(&caller, Some(&reason)));
     let asked = Asked { caller: &caller, what: "POST /trading-states", headers: &headers, bytes: &body.bytes, reason: Some(&reason) };
     let source = put(&books, asked, record).await?;
-    let mut items = Vec::new();
-    for shard in 0..books.replicas.count() {
-        let caller = caller.clone();
-        items.extend(books.ask(shard, move |gate| states_of(gate, &caller)).await?);
-    }
-    Ok(written(StatusCode::CREATED, source, &StateViews { items }))
+    let first = Page { limit: LIMIT, after: None };
+    Ok(written(StatusCode::CREATED, source, &states_page(&books, &caller, &first).await?))
 }
 
 /// Shows the settings of the gate, and the limits that hold for accounts that say nothing.

@@ -181,6 +181,56 @@ mod tests {
         assert!(text == openapi_json(), "run `ORDERGATE_BLESS=1 cargo test --lib api::v1::` and look at the difference");
     }
 
+    /// Where a value's schema says that it is a number with a fraction.
+    fn numbers(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+        let is_number = |kind: &serde_json::Value| kind == "number";
+        if is_number(&value["type"]) || value["type"].as_array().is_some_and(|kinds| kinds.iter().any(is_number)) {
+            found.push(at.to_owned());
+        }
+        for (name, inner) in value.as_object().into_iter().flatten() {
+            numbers(inner, &format!("{at}/{name}"), found);
+        }
+        for (index, inner) in value.as_array().into_iter().flatten().enumerate() {
+            numbers(inner, &format!("{at}/{index}"), found);
+        }
+    }
+
+    #[test]
+    fn decimals_are_strings_but_in_charts() {
+        let mut found = Vec::new();
+        numbers(&serde_json::to_value(openapi()).unwrap(), "", &mut found);
+        let charts = ["/paths//api/v1/chart/", "/components/schemas/Indicator", "/components/schemas/OhlcvBar"];
+        assert!(found.iter().any(|at| at.starts_with(charts[2])), "{found:?}");
+        // A browser's subscription is as browsers write it.
+        found.retain(|at| !charts.iter().any(|chart| at.starts_with(chart)) && !at.ends_with("/PushSubscribe/properties/expirationTime"));
+        assert_eq!(found, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn every_list_has_pages_of_at_most_500() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        // Of charts as many as lines need; what one has of one's own is a handful; a topic is a stream.
+        let few = ["notification-contacts", "notification-preferences", "push-subscriptions"].map(|list| format!("{PREFIX}/{list}"));
+        let mut lists = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let schema = item["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].as_str();
+            let members = |name: &str| &document["components"]["schemas"][name.rsplit('/').next().unwrap()]["properties"];
+            if schema.is_none_or(|name| members(name)["items"].is_null()) || few.contains(path) {
+                continue;
+            }
+            lists += 1;
+            let most = if path.contains("/chart/") { 5_000 } else { 500 };
+            let parameters = item["get"]["parameters"].as_array().unwrap();
+            let limit = parameters.iter().find(|parameter| parameter["name"] == "limit").unwrap();
+            assert_eq!((&limit["schema"]["minimum"], &limit["schema"]["maximum"]), (&1.into(), &most.into()), "{path}");
+            assert!(
+                parameters.iter().any(|parameter| parameter["name"] == "cursor") && !members(schema.unwrap())["next_cursor"].is_null(),
+                "{path}"
+            );
+        }
+        assert!(lists >= 14, "{lists}");
+    }
+
     #[test]
     fn every_operation_has_an_id_of_its_own_a_tag_and_words() {
         let document = serde_json::to_value(openapi()).unwrap();

@@ -96,6 +96,23 @@ fn several_writers_at_once_each_have_a_chain_and_all_is_whole() {
 }
 
 #[test]
+fn a_quiet_chain_publishes_its_head_after_ten_seconds_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let (audit, begun) = (Audit::start(Arc::new(log.clone())).unwrap(), Instant::now());
+    runtime().block_on(record(&audit, "t1")).unwrap();
+    let heads = || records(&log).iter().filter(|(.., value)| Entry::decode(0, value).unwrap().link.action == chain::HEADS).count();
+    assert_eq!(heads(), 1, "it begins with those that it saw");
+    while heads() == 1 {
+        assert!(begun.elapsed() < HEADS_EVERY * 3, "it was not published");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(begun.elapsed() >= HEADS_EVERY);
+    audit.stop();
+    assert_eq!(heads(), 2, "a head that is published is not published again");
+}
+
+#[test]
 fn a_record_that_is_removed_is_found_wherever_it_stood() {
     let trail = trail();
     assert!(walked(&trail, &[]).is_ok());
