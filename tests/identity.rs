@@ -586,3 +586,25 @@ fn over_tls_the_certificate_is_read_again_on_sighup_and_a_broken_one_changes_not
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn who_is_removed_leaves_no_wishes_and_no_addresses_to_the_next_of_that_name() {
+    let house = house(&[UNLIMITED, &[("notify.enabled", "true")]].concat());
+    let (root, alice) = (house.token("root"), house.token("alice"));
+    let quiet = json!({"from": "22:00", "to": "06:00", "zone": "Asia/Tokyo"});
+    let wish = json!({"channel": "email", "enabled": true, "min_priority": "low", "quiet_hours": quiet});
+    let path = "/api/v1/notification-preferences";
+    assert_eq!(house.as_of(&alice, "POST", path, Some(&wish)).status, 201);
+    let (bearer, tag) = (format!("Bearer {root}"), house.as_of(&root, "GET", "/api/v1/users/alice", None).header("etag").to_owned());
+    let removed = house.ask("DELETE", "/api/v1/users/alice", &[("authorization", &bearer), ("if-match", &tag)], None);
+    assert_eq!(removed.status, 204, "{}", removed.body);
+    assert_eq!(house.as_of(&alice, "GET", path, None).status, 401);
+    let again = json!({"name": "alice", "role": "user", "password": GOOD});
+    assert_eq!(house.as_of(&root, "POST", "/api/v1/users", Some(&again)).status, 201);
+    let wishes = house.as_of(&house.token("alice"), "GET", path, None);
+    assert_eq!(wishes.body["items"], json!([]), "{}", wishes.body);
+    assert_eq!(house.gate.stop(), Some(0));
+    let log = rusqlite::Connection::open(house.dir.path().join("log.sqlite")).unwrap();
+    let left: i64 = log.query_row("SELECT count(*) FROM record WHERE topic = 'gate.directory' AND payload LIKE '%Asia/Tokyo%'", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0, "what is erased is not in the directory's topic either");
+}

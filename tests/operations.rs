@@ -120,6 +120,22 @@ fn every_write_of_an_operator_is_in_the_audit_before_it_is_done_and_with_how_it_
 }
 
 #[test]
+fn operators_records_that_a_program_appends_by_itself_are_noted_too_and_others_are_not() {
+    let dir = TempDir::new().unwrap();
+    let gate = Daemon::start(dir.path(), &[]);
+    let control = line("gate.control", "AAPL", r#"{"event":"instrument_defined","symbol":"AAPL"}"#);
+    apply(&gate, &(control.clone() + &control + &line("gate.control", "x", r#""not json""#)));
+    let noted = get(&gate, "/audit?action=records.append")["items"].clone();
+    assert_eq!(noted.as_array().unwrap().len(), 2);
+    let (ended, begun) = (&noted[0], &noted[1]);
+    assert_eq!((&begun["object"], &begun["actor"], &begun["result"]), (&json!("topic:gate.control"), &json!("local"), &json!("begun")));
+    assert_eq!(begun["changes"], json!({"records": 3, "events": {"instrument_defined": 2, "unreadable": 1}}));
+    assert_eq!(ended["changes"], json!({"position": "gate.control:0:0", "last_position": "gate.control:0:2"}));
+    apply(&gate, &line("market.prices", "AAPL", r#"{"event":"trade","symbol":"AAPL","price":"100"}"#));
+    assert_eq!(get(&gate, "/audit?action=records.append")["items"], noted, "prices are no operator's");
+}
+
+#[test]
 fn an_entry_says_who_from_where_and_what_was_there_before_and_the_list_is_filtered_and_paged() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
@@ -368,6 +384,18 @@ fn rules_and_accounts_are_run_from_the_command_line() {
     assert_eq!(office.root(&["rules", "delete", "r-1"]), "rule r-1 deleted\n");
     let (code, _, error) = office.run("root", &["rules", "show", "r-1"]);
     assert!(code == Some(5) && error.contains("404 UNKNOWN_OBJECT"), "{code:?} {error}");
+    let mut own = rule("r-2");
+    own["scope"] = json!({"account": "A-1"});
+    let tell = |rule: &Value| office.file("own.json", rule);
+    assert_eq!(office.run("alice", &["rules", "create", &tell(&own)]).0, Some(0), "owners may bind themselves");
+    own["threshold"] = json!("1");
+    assert_eq!(office.run("alice", &["rules", "change", "r-2", &tell(&own)]).0, Some(0), "and more tightly");
+    own["threshold"] = json!("1.1");
+    for args in [&["rules", "change", "r-2", &tell(&own)][..], &["rules", "delete", "r-2"]] {
+        let (code, _, error) = office.run("alice", args);
+        assert!(code == Some(5) && error.contains("403 FORBIDDEN"), "and not loosen what binds them: {code:?} {error}");
+    }
+    assert_eq!(office.root_json(&["rules", "show", "r-2"])["threshold"], "1");
     let seen = office.run("alice", &["accounts", "list"]).1;
     assert!(seen.starts_with("account  owner  currency  cash") && seen.contains("A-1"), "{seen}");
     let halted = office.root_json(&["accounts", "state", "A-1", "halted", "--reason", "drill"]);

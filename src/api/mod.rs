@@ -12,6 +12,7 @@ mod health;
 mod intents;
 mod limits;
 mod measure;
+mod noted;
 mod problem;
 mod query;
 mod rate;
@@ -29,6 +30,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use tokio::sync::watch;
 
+use crate::control::audit::Audit;
 use crate::control::replica::Replicas;
 use crate::engine::Handle;
 use crate::log::{Topics, Verdicts};
@@ -72,6 +74,7 @@ pub struct Face {
     streams: Gauge,
     door: Door,
     replicas: Option<Arc<Replicas>>,
+    audit: Option<Arc<Audit>>,
 }
 
 impl Face {
@@ -96,6 +99,7 @@ impl Face {
             streams: Gauge::default(),
             door: Door::open(),
             replicas: None,
+            audit: None,
         }
     }
 
@@ -109,6 +113,12 @@ impl Face {
     #[must_use]
     pub fn beside(self, replicas: Arc<Replicas>) -> Self {
         Self { replicas: Some(replicas), ..self }
+    }
+
+    /// The same, with an audit: operators' records that programs append are noted there.
+    #[must_use]
+    pub fn noting(self, audit: Arc<Audit>) -> Self {
+        Self { audit: Some(audit), ..self }
     }
 
     /// The face of a log of several shards, some of which other instances own.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::caller::{Caller, Scope};
 use super::health::json_answer;
 use super::limits::Limits;
+use super::noted::Operated;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
 use super::{Face, body, guard};
@@ -41,7 +42,15 @@ pub async fn post(
     let limits = face.limits();
     let body = body::read(&headers, body, &limits, &face.bodies).await?;
     let batch = read_batch(&body.bytes, &limits, &face.names)?;
-    let placed = face.append(batch).await?;
+    let noted = face.audit.as_ref().zip(Operated::of(&batch));
+    if let Some((audit, operated)) = &noted {
+        operated.begin(audit, &caller).await?;
+    }
+    let appended = face.append(batch).await;
+    if let Some((audit, _)) = &noted {
+        Operated::end(audit, &caller, &appended).await;
+    }
+    let placed = appended?;
     drop(body.share);
     Ok(json_answer(&json!({"records": placed.len(), "positions": positions(&placed, &face.names)})))
 }

@@ -96,7 +96,7 @@ impl ControlPlane {
     /// Its paths of the API.
     pub(super) fn areas(&self, live: &Arc<Live>) -> Areas {
         let mut areas = Areas { inside: self.followers.areas(), outside: vec![ws::routes().with_state(live.clone())] };
-        areas.inside.push(vault::area(self.entrance.desk.vault.clone(), self.topics.clone()));
+        areas.inside.push(vault::area(self.entrance.desk.vault.clone(), self.topics.clone(), self.trails.directory.clone()));
         areas.inside.push(audit_routes().with_state(self.topics.clone()));
         if let Some(notifier) = &self.notifier {
             let (inside, outside) = notifications::areas(notifier, &self.trails);

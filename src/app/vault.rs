@@ -47,8 +47,8 @@ pub(super) fn open(directory: Arc<DirectoryService>, audit: Arc<Audit>, config: 
 }
 
 /// Its paths of the API.
-pub(super) fn area(vault: Arc<Vault>, topics: Arc<dyn Topics>) -> OpenApiRouter {
-    vault_routes().with_state(Arc::new(VaultDesk { vault, topics }))
+pub(super) fn area(vault: Arc<Vault>, topics: Arc<dyn Topics>, directory: Arc<DirectoryService>) -> OpenApiRouter {
+    vault_routes().with_state(Arc::new(VaultDesk { vault, topics, directory }))
 }
 
 /// Says once how the vault is, and ends from time to time what was cut off.

@@ -277,7 +277,7 @@ impl Commands {
     pub async fn write(&self, record: ControlRecord, by: &By) -> Result<Source, CommandError> {
         Self::read(&record.value)?;
         let Some(audit) = &self.audit else { return self.append(&record).await };
-        begin(audit, &record, by).await?;
+        begin(audit, by, (record.action, &record.object), record.changes(by), record.stops()).await?;
         let written = self.append(&record).await;
         let (result, place) = written.as_ref().map_or_else(|error| (error.result(), error.place()), |place| ("ok", Some(*place)));
         let changes = place.map_or_else(|| json!({}), |place| json!({"position": position_text(place)}));
@@ -343,20 +343,28 @@ impl Commands {
     }
 }
 
-/// Notes that a record is about to be written. What stops trading waits for that for a moment only: the note is on its way all the same.
-async fn begin(audit: &Arc<Audit>, record: &ControlRecord, by: &By) -> Result<(), CommandError> {
-    let (trail, actor, address) = (audit.clone(), by.actor.clone(), by.address.to_string());
-    let (action, object, changes) = (record.action, record.object.clone(), record.changes(by));
-    let note = tokio::spawn(async move { trail.record(&actor, &address, action, &object, changes, "begun").await.map(drop) });
-    let noted = if record.stops() {
+/// Notes that something is about to be written. What stops trading waits for that for a moment only: the note is on its way all the same.
+///
+/// # Errors
+/// The audit did not take it: then do not write.
+pub async fn begin(
+    audit: &Arc<Audit>,
+    by: &By,
+    (action, object): (&'static str, &str),
+    changes: Value,
+    stops: bool,
+) -> Result<(), CommandError> {
+    let (trail, actor, address, noted_object) = (audit.clone(), by.actor.clone(), by.address.to_string(), object.to_owned());
+    let note = tokio::spawn(async move { trail.record(&actor, &address, action, &noted_object, changes, "begun").await.map(drop) });
+    let noted = if stops {
         timeout(STOP_NOTE_PATIENCE, note).await.unwrap_or_else(|_| Ok(Err(LogError::Busy { detail: "the audit trail is late".into() })))
     } else {
         note.await
     };
     match noted.unwrap_or(Err(LogError::Closed)) {
         Ok(()) => Ok(()),
-        Err(error) if record.stops() => {
-            tracing::error!(%error, action, object = record.object, actor = by.actor, "trading is stopped though the audit is not written");
+        Err(error) if stops => {
+            tracing::error!(%error, action, object, actor = by.actor, "trading is stopped though the audit is not written");
             Ok(())
         }
         Err(error) => Err(CommandError::Unaudited(error)),

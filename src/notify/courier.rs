@@ -295,9 +295,8 @@ impl Courier {
         for (save, version) in &done {
             round.desk.saved(save, *version);
         }
-        // What waits for being saved to go out is not kept waiting; outcomes are gathered.
-        let pause = if round.desk.is_waiting_to_save() { Duration::ZERO } else { self.shared.options.save_every };
-        round.save_at = Instant::now() + pause;
+        // The first is saved at once, what comes soon after it together: on the embedded log decisions wait for the same disk.
+        round.save_at = Instant::now() + self.shared.options.save_every;
         match error {
             None => Ok(()),
             Some(Unsaved::Write(WriteError::Conflict { .. })) => Err(End::Deposed),

@@ -82,7 +82,7 @@ impl Kept for Notices {
 }
 
 /// Where a person's notices are. No name of a person has a `~`.
-fn place_of(user: &str) -> String {
+pub(super) fn place_of(user: &str) -> String {
     format!("notices~{user}")
 }
 

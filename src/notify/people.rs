@@ -13,6 +13,7 @@ use super::contact::Contacts;
 use super::delivery::Place;
 use super::desk::Wishes;
 use super::inbox::Marks;
+use super::notice;
 use super::preference::{Preferences, Verdict};
 use super::push::Subscription;
 use super::{Channel, UserId};
@@ -145,8 +146,55 @@ impl AddressBook {
     }
 }
 
+/// Erases all that is kept of a person here: preferences, addresses, subscriptions, marks, notices. What goes out meanwhile finds no
+/// address any more.
+///
+/// # Errors
+/// The directory did not take it; some may be there still, and the same again erases the rest.
+pub async fn erase(directory: &DirectoryService, user: &str, actor: &str) -> Result<(), WriteError> {
+    let notices = notice::place_of(user);
+    let kept =
+        [(Preferences::KIND, user), (Contacts::KIND, user), (Subscriptions::KIND, user), (Marks::KIND, user), (Kind::Inbox, &*notices)];
+    for (kind, id) in kept {
+        let mut left = TRIES;
+        while let Some(entity) = directory.get(kind, id) {
+            left -= 1;
+            match directory.write(kind, id, entity.version, None, actor).await {
+                Ok(_) => break,
+                Err(WriteError::Conflict { .. }) if left > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Wishes for AddressBook {
     fn verdict(&self, user: &UserId, channel: Channel, kind: NotificationType, priority: Priority, now: i64) -> Verdict {
         self.get::<Preferences>(user).0.of(kind, channel).verdict(priority, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::tests::world::{MemoryLog, runtime};
+
+    #[test]
+    fn all_that_is_kept_of_a_person_is_erased_and_nothing_of_others() {
+        runtime().block_on(async {
+            let directory = DirectoryService::start(MemoryLog::new()).unwrap();
+            let ids = |user: &str| {
+                let own = [Kind::Preference, Kind::Contact, Kind::Push, Kind::Inbox].map(|kind| (kind, user.to_owned()));
+                [own.to_vec(), vec![(Kind::Inbox, notice::place_of(user))]].concat()
+            };
+            for (kind, id) in ids("ann").into_iter().chain(ids("ann2")) {
+                directory.write(kind, &id, 0, Some(b"{}".to_vec()), "test").await.unwrap();
+            }
+            erase(&directory, "ann", "root").await.unwrap();
+            assert!(ids("ann").iter().all(|(kind, id)| directory.get(*kind, id).is_none()));
+            assert!(ids("ann2").iter().all(|(kind, id)| directory.get(*kind, id).is_some()));
+            erase(&directory, "ann", "root").await.unwrap();
+        });
     }
 }

@@ -41,7 +41,7 @@ pub struct Options {
     pub lease: Option<Duration>,
     /// What this process is called in the directory; no other process may be called so.
     pub instance: String,
-    /// Outcomes are gathered for so long before they are saved.
+    /// What is to be sent and what became of it is gathered for so long before it is saved; the first after a while is saved at once.
     pub save_every: Duration,
     /// Attempts under way may end within this when it stops.
     pub stop_within: Duration,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::book::{AccountIx, SectorIx, StrategyIx, SymbolIx};
-use crate::domain::{Factor, Mode, Rule, RuleCited, RuleType, Unit};
+use crate::domain::{Action, Factor, Mode, OnMissing, Rule, RuleCited, RuleType, Unit};
 
 /// A scope whose names are numbers. Empty lists cover everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -122,4 +122,87 @@ pub fn objection(rule: &Rule) -> Option<(&'static str, &'static str)> {
         return Some(("trailing", "only a stop_loss may trail"));
     }
     None
+}
+
+/// What in `after` holds less than `before` did, by its field; `None` when it holds at least as much. A lower threshold holds more, of every
+/// type; whatever is covered otherwise or measured otherwise could hold less.
+#[must_use]
+pub fn loosened(before: &Rule, after: &Rule) -> Option<&'static str> {
+    let same_or = |is_same: bool, holds_more: bool| is_same || holds_more;
+    let held = [
+        ("type", before.rule_type == after.rule_type),
+        ("unit", before.unit == after.unit),
+        ("scope", before.scope == after.scope),
+        ("threshold", after.threshold <= before.threshold),
+        ("action", same_or(before.action == after.action, before.action == Action::Alert)),
+        ("active", same_or(before.active == after.active, after.active)),
+        ("mode", same_or(before.mode == after.mode, after.mode == Mode::Enforce)),
+        ("warn_at", after.warn_at <= before.warn_at),
+        ("trailing", same_or(before.trailing == after.trailing, after.trailing)),
+        ("window", before.window == after.window),
+        ("timeframe", before.timeframe == after.timeframe),
+        ("min_observations", before.min_observations == after.min_observations),
+        ("on_missing", same_or(before.on_missing == after.on_missing, after.on_missing == OnMissing::Block)),
+    ];
+    held.into_iter().find(|(_, holds)| !holds).map(|(field, _)| field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ControlEvent, Event, InputTopic};
+
+    fn rule(fields: &[(&str, serde_json::Value)]) -> Rule {
+        let mut rule = serde_json::json!({"id": "r-1", "type": "max_leverage", "threshold": "2", "unit": "ratio", "action": "block"});
+        for (name, value) in fields {
+            rule[*name] = value.clone();
+        }
+        let record = serde_json::json!({"event": "rule_created", "rule": rule}).to_string();
+        match crate::wire::decode(InputTopic::Control, None, record.as_bytes()) {
+            Event::Control(event) => match *event {
+                ControlEvent::RuleCreated(rule) => rule,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_tightens_or_only_says_otherwise_is_no_loosening() {
+        let before = rule(&[]);
+        for (name, value) in [
+            ("threshold", "1.5".into()),
+            ("name", "other".into()),
+            ("description", "d".into()),
+            ("priority", 7.into()),
+            ("warn_at", "70".into()),
+        ] {
+            assert_eq!(loosened(&before, &rule(&[(name, value)])), None, "{name}");
+        }
+        assert_eq!(loosened(&rule(&[("action", "alert".into())]), &before), None);
+        assert_eq!(loosened(&rule(&[("active", false.into())]), &before), None);
+        assert_eq!(loosened(&rule(&[("mode", "observe".into())]), &before), None);
+    }
+
+    #[test]
+    fn what_holds_less_is_told_by_its_field() {
+        let before = rule(&[]);
+        for (name, value) in [
+            ("threshold", "2.01".into()),
+            ("action", "alert".into()),
+            ("action", "reduce_size".into()),
+            ("active", false.into()),
+            ("mode", "observe".into()),
+            ("warn_at", "90".into()),
+            ("scope", serde_json::json!({"symbols": ["AAPL"]})),
+        ] {
+            assert_eq!(loosened(&before, &rule(&[(name, value)])), Some(name));
+        }
+        let stop = |more: &[(&str, serde_json::Value)]| {
+            rule(&[&[("type", "stop_loss".into()), ("unit", "percent".into()), ("action", "close_position".into())], more].concat())
+        };
+        assert_eq!(loosened(&stop(&[("trailing", true.into())]), &stop(&[])), Some("trailing"));
+        assert_eq!(loosened(&stop(&[]), &stop(&[("trailing", true.into())])), None);
+        assert_eq!(loosened(&stop(&[]), &stop(&[("unit", "dollars".into())])), Some("unit"));
+    }
 }

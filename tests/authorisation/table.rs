@@ -60,6 +60,8 @@ const NEW_RULE: &str = "401 403/403/404/404 +/403/404/404 + +/403/404/404 +/403/
 // own/granted/foreign/absent/common
 const RULE_READS: &str = "401 +/+/404/404/+ +/+/404/404/+ +/+/+/404/+ +/+/404/404/+ +/+/404/404/+";
 const RULE_ACTS: &str = "401 403/403/404/404/403 +/403/404/404/403 +/+/+/404/+ +/403/404/404/403 +/403/404/404/403";
+/// Whom a rule holds does not take it off.
+const RULE_ENDS: &str = "401 403/403/404/404/403 403/403/404/404/403 +/+/+/404/+ 403/403/404/404/403 403/403/404/404/403";
 
 // own/foreign/absent
 const OWNED: &str = "401 +/404/404 +/404/404 +/+/404 +/404/404 +/404/404";
@@ -67,7 +69,7 @@ const OWN_ALONE: &str = "401 +/404/404 +/404/404 +/404/404 +/404/404 +/404/404";
 const PEOPLE_RUN: &str = "401 403/404/404 403/404/404 +/+/404 403/404/404 403/404/404";
 const KEY_ACTS: &str = "401 403/404/404 +/404/404 +/+/404 403/404/404 403/404/404";
 const KEY_REVEALS: &str = "401 403/404/404 +/404/404 +/+/404 +/404/404 403/404/404";
-const NEW_KEY: &str = "401 403 +/403/403 + 403 403";
+const NEW_KEY: &str = "401 403 +/403/403 +/+/422 403 403";
 const NEW_TOKEN: &str = "401 +/403/403 +/403/403 +/+/422 +/403/403 +/403/403";
 
 // own/absent, common/absent
@@ -161,7 +163,7 @@ pub const TABLE: &[Row] = &[
     case("post_risk_rules", "of one account", Account, 201, NEW_RULE),
     row("get_risk_rules_id", Rule, 200, RULE_READS),
     row("put_risk_rules_id", Rule, 200, RULE_ACTS),
-    row("delete_risk_rules_id", Rule, 200, RULE_ACTS),
+    row("delete_risk_rules_id", Rule, 200, RULE_ENDS),
     row("post_risk_rules_test", Account, 200, READS),
     row("post_risk_rules_calculate_position_size", Account, 200, READS),
     row("get_risk_rules_portfolio_risk", Account, 200, READS),

@@ -45,6 +45,10 @@ fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program());
     command.args(["run", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"]).arg(dir);
     command.env("ORDERGATE__TELEMETRY__LOG_LEVEL", "error");
+    // No test asks a real broker.
+    for broker in ["ALPACA", "ALPACA_PAPER", "BINANCE", "BINANCE_PAPER"] {
+        command.env(format!("ORDERGATE__VAULT__BROKER_URLS__{broker}"), "http://127.0.0.1:9");
+    }
     for (key, value) in settings {
         // A key of the configuration, or a variable that is none.
         let is_variable = key.starts_with("ORDERGATE_");

@@ -56,8 +56,9 @@ fn two_thousand_notifications_through_an_outage_of_each_channel_and_a_kill_are_a
         let repeats: usize = counts.values().map(|times| times - 1).sum();
         println!("{channel}: {} ids, {repeats} repeats, at most {} times", counts.len(), counts.values().max().unwrap());
         assert_eq!(counts.len(), COUNT as usize, "{channel}: each is received under its own id, and no other id is");
-        // A mail that was taken and not confirmed during the outage, and what was under way at the kill.
-        assert!(repeats <= 64, "{channel}: {repeats} repeats");
+        // A mail that was taken and not confirmed during the outage; at the kill what was under way, and what was sent within the last
+        // moments that outcomes are gathered for.
+        assert!(repeats <= 256, "{channel}: {repeats} repeats");
         let most = counts.values().max().copied().unwrap_or(0);
         assert!(channel == "email" || most <= 2, "{channel}: one was received {most} times");
     }

@@ -5,7 +5,11 @@
 
 mod api;
 mod channels;
+#[path = "../daemon/mod.rs"]
+mod daemon;
 mod end_to_end;
+mod house;
+mod outage;
 mod receiver;
 mod smtp;
 mod world;

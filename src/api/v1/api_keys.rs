@@ -27,7 +27,8 @@ use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
 use crate::api::records::log_problem;
 use crate::control::audit;
-use crate::control::directory::WriteError;
+use crate::control::directory::{DirectoryService, WriteError};
+use crate::directory::Kind;
 use crate::log::Topics;
 use crate::vault::{self, Broker, By, Change, Environment, Filter, Key, NewKey, Secrets, Status, Vault, VaultError};
 
@@ -37,6 +38,8 @@ pub struct VaultDesk {
     pub vault: Arc<Vault>,
     /// The log, for the audit trail.
     pub topics: Arc<dyn Topics>,
+    /// Who there is.
+    pub directory: Arc<DirectoryService>,
 }
 
 /// The paths.
@@ -240,6 +243,10 @@ async fn create(
     }
     if owner.is_empty() || owner.len() > 64 || owner.chars().any(char::is_control) {
         return Err(Problem::new(ApiCode::InvalidField, "1 to 64 bytes without control characters").field("owner"));
+    }
+    // Nobody could use it, and whoever is called so one day would find it.
+    if owner != own_name(&caller) && desk.directory.get(Kind::User, &owner).is_none() {
+        return Err(Problem::new(ApiCode::InvalidField, "there is no such user").field("owner"));
     }
     let idempotency_key = idempotency::key_of(&headers)?.map(str::to_owned);
     let secrets = Secrets { key, secret, passphrase };

@@ -30,6 +30,8 @@ const COOKIE: &str = "__Host-ordergate-refresh";
 const REFRESH_TOKEN_CHARS_MAX: usize = 256;
 /// How long a ticket is good, in seconds.
 const TICKET_SECONDS: i64 = 30;
+/// What the audit calls whoever gave a name that nobody has.
+const NOBODY: &str = "?";
 
 /// What anyone may ask.
 pub fn public_routes() -> OpenApiRouter<Arc<Desk>> {
@@ -143,7 +145,9 @@ async fn login(
     let at = address.to_string();
     let granted = desk.people.login(&name, password, &at, now()).await;
     let result = if granted.is_ok() { "ok" } else { "refused" };
-    let act = Act { actor: &name, address: &at, action: "auth.login", object: &format!("user:{}", shown(&name)) };
+    // What is nobody's name may be a password in the wrong field, and the trail is for ever.
+    let known = desk.people.user(&name).map_or(NOBODY, |_| &name);
+    let act = Act { actor: known, address: &at, action: "auth.login", object: &format!("user:{known}") };
     if !matches!(granted, Err(PeopleError::Busy)) {
         desk.note(&act, json!({}), result).await?;
     }
@@ -152,11 +156,6 @@ async fn login(
         error => people_problem(error),
     })?;
     Ok(tokens(&desk, granted, cookie))
-}
-
-/// A name as somebody typed it, who may have typed a password there.
-fn shown(name: &str) -> &str {
-    if crate::control::people::is_user_name(name) { name } else { "?" }
 }
 
 /// Exchanges a refresh token for the next tokens.

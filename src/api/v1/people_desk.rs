@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::api::caller::Caller;
+use crate::api::caller::{Caller, people_problem};
 use crate::api::problem::Problem;
 use crate::api::rate::Rates;
 use crate::control::audit::Audit;
 use crate::control::people::People;
+use crate::notify;
 use crate::vault::{By, Vault};
 
 use super::acts;
@@ -51,13 +52,15 @@ impl Desk {
         acts::audited_of(&self.audit, caller, what, changes, done).await
     }
 
-    /// Erases the broker keys of someone who is gone.
+    /// Erases what someone leaves who is gone: broker keys, preferences, addresses, subscriptions, marks and notices in the inbox.
     ///
     /// # Errors
-    /// Some are still there; making a user of that name erases them first.
-    pub async fn erase_keys(&self, caller: &Caller, owner: &str) -> Result<(), Problem> {
+    /// Some of it is still there; making a user of that name erases it first.
+    pub async fn erase_left(&self, caller: &Caller, name: &str) -> Result<(), Problem> {
         let address = caller.address.to_string();
-        let erased = self.vault.erase_owner(By { actor: &caller.name, address: &address }, owner).await;
-        erased.map(drop).map_err(|error| told(&error))
+        let erased = self.vault.erase_owner(By { actor: &caller.name, address: &address }, name).await;
+        erased.map_err(|error| told(&error))?;
+        let erased = notify::people::erase(self.people.directory(), name, &caller.name).await;
+        erased.map_err(|error| people_problem(error.into()))
     }
 }

@@ -29,6 +29,7 @@ use crate::control::decisions::Tally;
 use crate::domain::{AccountId, ControlEvent, Figure, Millis, Rule, RuleId, RuleType};
 use crate::gate::{Asking, Gate, RuleUse, Unmeasured};
 use crate::risk::correlation::Pairs;
+use crate::risk::rule::loosened;
 
 /// More accounts than these are not measured for a list.
 const MEASURED_MAX: usize = 1_000;
@@ -111,6 +112,12 @@ fn may_write(caller: &Caller, rule: &Rule) -> Result<(), Problem> {
         Some(_) => Err(Problem::new(ApiCode::Forbidden, "the account may only be read")),
         None => caller.require_admin(),
     }
+}
+
+/// Whom a rule holds does not take it off: owners add rules to their accounts and tighten them, an administrator does the rest.
+fn may_loosen(caller: &Caller) -> Result<(), Problem> {
+    let refused = |_| Problem::new(ApiCode::Forbidden, "owners may add and tighten rules; to loosen or to delete one needs the role admin");
+    caller.require_admin().map_err(refused)
 }
 
 /// What is listed.
@@ -348,6 +355,9 @@ async fn update(
     }
     let rule = rule_of(&body)?;
     may_write(&caller, &rule)?;
+    if let Some(field) = loosened(&before, &rule) {
+        may_loosen(&caller).map_err(|problem| problem.field(field))?;
+    }
     let record = ControlRecord::new("rule.update", format!("rule:{}", rule.id), "rule_updated", json!({"rule": body}));
     let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
     let source = books.write(&caller, None, record).await?;
@@ -367,6 +377,7 @@ async fn remove(
     let _one_at_a_time = books.commands.turn().await;
     let before = find(&books, &caller, &id).await?;
     may_write(&caller, &before)?;
+    may_loosen(&caller)?;
     let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
     let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
     let source = books.write(&caller, None, record).await?;

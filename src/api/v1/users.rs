@@ -173,7 +173,7 @@ async fn create(
             let act = async {
                 // What a former bearer of the name could not be rid of is not inherited.
                 if desk.people.user(&name).is_none() {
-                    desk.erase_keys(&caller, &name).await?;
+                    desk.erase_left(&caller, &name).await?;
                 }
                 desk.people.add_user(&name, new, &caller.name, now()).await.map_err(people_problem)
             };
@@ -235,7 +235,7 @@ async fn change(
     Ok(shown(StatusCode::OK, changed))
 }
 
-/// Removes a user with all sessions, API tokens and broker keys. Send the `ETag` that you saw as `If-Match`.
+/// Removes a user with all sessions, API tokens, broker keys, preferences and addresses. Send the `ETag` that you saw as `If-Match`.
 #[utoipa::path(delete, path = "/users/{name}", tag = "users", params(
     ("name" = String, Path, description = "The user's name"),
     ("If-Match" = String, Header, description = "The ETag of the user that you saw"),
@@ -253,7 +253,7 @@ async fn remove(
     let act = async {
         let removed = desk.people.remove_user(&name, version, &caller.name).await;
         removed.map_err(|error| versions::refused(people_problem(error)))?;
-        desk.erase_keys(&caller, &name).await
+        desk.erase_left(&caller, &name).await
     };
     desk.audited(&caller, ("user.remove", &format!("user:{name}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

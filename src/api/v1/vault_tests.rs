@@ -12,6 +12,8 @@ use tower::ServiceExt;
 
 use super::{VaultDesk, vault_routes};
 use crate::api::caller::{Accounts, Caller, Role, Scope};
+use crate::control::directory::DirectoryService;
+use crate::directory::Kind;
 use crate::telemetry;
 use crate::vault::tests::world::{MemoryLog, masters, options, vault_with};
 use crate::vault::{Masters, Options};
@@ -66,7 +68,8 @@ impl World {
 
     fn over(log: Arc<MemoryLog>, masters: Masters, options: Options) -> Self {
         let vault = Arc::new(vault_with(&log, masters, options));
-        Self { desk: Arc::new(VaultDesk { vault, topics: log.clone() }), log }
+        let directory = DirectoryService::start(log.clone()).unwrap();
+        Self { desk: Arc::new(VaultDesk { vault, topics: log.clone(), directory }), log }
     }
 
     async fn ask(&self, caller: &Caller, method: &str, path: &str, tag: Option<&str>, body: Option<&str>) -> Answer {
@@ -201,6 +204,14 @@ fn a_reveal_needs_its_scope_whatever_the_role_and_lists_show_ones_own_keys() {
             assert_eq!(world.ask(&who, "POST", &path, None, None).await.status.as_u16(), expected, "{} {:?}", who.name, who.scopes);
         }
         let others = new_key("n").replace("{\"broker\"", "{\"owner\":\"carol\",\"broker\"");
+        let nobodys = world.ask(&admin, "POST", "/api-keys", None, Some(&others)).await;
+        assert_eq!(
+            (nobodys.status.as_u16(), nobodys.code().as_str()),
+            (422, "INVALID_FIELD"),
+            "whoever is called so one day would find it"
+        );
+        assert_eq!(nobodys.json()["field"], "owner");
+        world.desk.directory.write(Kind::User, "carol", 0, Some(b"{}".to_vec()), "root").await.unwrap();
         assert_eq!(world.ask(&admin, "POST", "/api-keys", None, Some(&others)).await.status, StatusCode::CREATED);
         world.made(&caller("bob", Role::User, &[])).await;
         let owners = async |who: &Caller, query: &str| {

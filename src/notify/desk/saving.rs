@@ -173,12 +173,6 @@ impl Desk {
         self.segments.values().any(|segment| segment.changes > segment.saved)
     }
 
-    /// Whether something goes out as soon as it is saved.
-    #[must_use]
-    pub const fn is_waiting_to_save(&self) -> bool {
-        !self.unsaved.is_empty()
-    }
-
     /// What has to be saved before the desk is left, positions included.
     #[must_use]
     pub fn to_save_at_the_end(&self) -> Vec<Save> {
