@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::statistics::{Partition, Statistics};
 
+use crate::domain::InputTopic;
 use crate::log::{InputRecord, LogError, LogEvent};
 
 /// With more than this waiting, nothing more is taken from the client.
@@ -40,9 +41,20 @@ struct Post {
     lost: Option<LogError>,
     woken: bool,
     /// The ends of partitions as the consumers saw them lately.
-    ends: HashMap<(String, i32), u64>,
+    ends: HashMap<(String, i32), SeenEnd>,
+    /// Behind the last record of each partition that this run delivered.
+    delivered: HashMap<(InputTopic, u32), u64>,
     /// Where the consumer of this run stands, as it said lately.
     positions: HashMap<(String, i32), u64>,
+}
+
+/// Where a partition ends for a reader of committed records.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum SeenEnd {
+    /// There, and not all before it was read.
+    At(u64),
+    /// Where this reader stands.
+    AllRead,
 }
 
 impl Post {
@@ -80,6 +92,7 @@ impl Inbox {
         post.input_bytes = 0;
         post.lost = None;
         post.positions.clear();
+        post.delivered.clear();
         self.room.notify_all();
         post.run
     }
@@ -112,6 +125,7 @@ impl Inbox {
         }
         for record in records {
             post.input_bytes += bytes_of(&record);
+            post.delivered.insert((record.source.topic, record.source.partition), record.source.offset + 1);
             post.inputs.push_back(record);
         }
         self.news.notify_all();
@@ -196,8 +210,8 @@ impl Inbox {
         for topic in statistics.topics.into_values() {
             for partition in topic.partitions.into_values() {
                 let place = (topic.topic.clone(), partition.partition);
-                if let Some(end) = seen_end(&partition) {
-                    post.ends.insert(place.clone(), end);
+                if let Some(seen) = seen_end(&partition) {
+                    post.ends.insert(place.clone(), seen);
                 }
                 if let Ok(position) = u64::try_from(partition.next_offset.max(partition.app_offset)) {
                     post.positions.insert(place, position);
@@ -211,18 +225,21 @@ impl Inbox {
         self.post().positions.get(&(topic.to_owned(), partition)).copied()
     }
 
-    /// The end of a partition as it was seen lately.
-    pub(super) fn seen_end(&self, topic: &str, partition: i32) -> Option<u64> {
-        self.post().ends.get(&(topic.to_owned(), partition)).copied()
+    /// The end of a partition as it was seen lately; where everything was read, behind the last record of this run. Behind that there
+    /// may be the marks of transactions, which nobody will ever apply: who has read everything lags by nothing.
+    pub(super) fn seen_end(&self, name: &str, topic: InputTopic, partition: u32) -> Option<u64> {
+        let post = self.post();
+        Some(match *post.ends.get(&(name.to_owned(), i32::try_from(partition).ok()?))? {
+            SeenEnd::At(end) => end,
+            SeenEnd::AllRead => post.delivered.get(&(topic, partition)).copied().unwrap_or_default(),
+        })
     }
 }
 
-/// Where a partition ends for a reader of committed records. Behind the last of them there may be the
-/// marks of transactions, which nobody will ever apply: who has read everything lags by nothing.
-fn seen_end(partition: &Partition) -> Option<u64> {
-    let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
-    let has_read_all = partition.next_offset.max(partition.eof_offset) >= end && partition.fetchq_cnt == 0;
-    u64::try_from(if has_read_all { partition.app_offset.max(0) } else { end }).ok()
+fn seen_end(partition: &Partition) -> Option<SeenEnd> {
+    let end = u64::try_from(if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset }).ok()?;
+    let read = u64::try_from(partition.next_offset.max(partition.eof_offset)).unwrap_or_default();
+    Some(if read >= end && partition.fetchq_cnt == 0 { SeenEnd::AllRead } else { SeenEnd::At(end) })
 }
 
 fn bytes_of(record: &InputRecord) -> usize {
@@ -232,10 +249,38 @@ fn bytes_of(record: &InputRecord) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{InputTopic, Source};
+    use crate::domain::Source;
 
     fn record(offset: u64) -> InputRecord {
         InputRecord { source: Source { topic: InputTopic::Intents, partition: 0, offset }, ts: 0, key: None, payload: vec![0; 10] }
+    }
+
+    #[test]
+    fn who_has_read_all_lags_by_nothing_whatever_marks_lie_behind() {
+        let inbox = Inbox::default();
+        let run = inbox.begin_run();
+        let saw = |next: i64, waiting: u64| {
+            let partition = Partition {
+                partition: 0,
+                ls_offset: 10,
+                next_offset: next,
+                app_offset: next,
+                fetchq_cnt: waiting as i64,
+                ..Partition::default()
+            };
+            let topic = rdkafka::statistics::Topic {
+                topic: "orders.intents".to_owned(),
+                partitions: HashMap::from([(0, partition)]),
+                ..Default::default()
+            };
+            inbox.saw(run, Statistics { topics: HashMap::from([("orders.intents".to_owned(), topic)]), ..Statistics::default() });
+            inbox.seen_end("orders.intents", InputTopic::Intents, 0)
+        };
+        assert_eq!(inbox.seen_end("orders.intents", InputTopic::Intents, 0), None);
+        assert_eq!(saw(4, 0), Some(10));
+        assert_eq!((saw(10, 0), saw(10, 1)), (Some(0), Some(10)));
+        inbox.deliver(run, [record(8)].into_iter());
+        assert_eq!(saw(10, 0), Some(9), "offset 9 is the mark of a transaction");
     }
 
     #[test]

@@ -160,11 +160,12 @@ impl ShardLog for KafkaShardLog {
     }
 
     fn seen_end(&mut self, topic: ShardTopic) -> Option<u64> {
-        if topic == ShardTopic::Ledger {
-            return self.tail.seen_end();
+        match topic {
+            ShardTopic::Ledger => self.tail.seen_end(),
+            ShardTopic::Input { topic, partition } => self.inbox.seen_end(self.cluster.name(Topic::Input(topic)), topic, partition),
+            // Nobody here reads outputs on.
+            ShardTopic::Output(_) => None,
         }
-        let (topic, partition) = self.place_of(topic);
-        self.inbox.seen_end(self.cluster.name(topic), number(partition))
     }
 
     fn abandon(&mut self) {
