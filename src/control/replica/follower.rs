@@ -59,7 +59,7 @@ impl Follower {
             Err(error) => return self.break_down(&format!("its thread cannot wait: {error}")),
         };
         let mut changes = self.topics.changes();
-        self.begin(&runtime);
+        self.begin();
         while !self.stopping() {
             changes.mark_unchanged();
             match self.read_on() {
@@ -70,7 +70,7 @@ impl Follower {
                 Ok(_) => {}
                 Err(FoldError::Log(error)) if !is_final(&error) => {
                     tracing::warn!(code = error.code(), %error, shard = self.shard.shard, "a replica cannot read its ledger; it is tried again");
-                    self.wait(&runtime, self.options.retry_after);
+                    self.wait(self.options.retry_after);
                 }
                 Err(error) => {
                     if matches!(error, FoldError::Drift { .. }) {
@@ -98,22 +98,22 @@ impl Follower {
         self.shard.reached.borrow().clone()
     }
 
-    fn wait(&self, runtime: &tokio::runtime::Runtime, for_long: Duration) {
+    fn wait(&self, for_long: Duration) {
         let until = Instant::now() + for_long;
         while !self.stopping() && Instant::now() < until {
-            runtime.block_on(tokio::time::sleep(LOOK_EVERY.min(for_long)));
+            std::thread::sleep(LOOK_EVERY.min(for_long));
         }
     }
 
     /// Begins at the newest snapshot that the ledger bears out, or at the beginning.
-    fn begin(&mut self, runtime: &tokio::runtime::Runtime) {
+    fn begin(&mut self) {
         let mut candidate = self.store.load();
         while let Some(loaded) = candidate {
             let why = loop {
                 match self.mismatch(&loaded.standing) {
                     Ok(why) => break why,
                     Err(error) if self.stopping() || is_final(&error) => break Some("the ledger cannot be asked"),
-                    Err(_) => self.wait(runtime, self.options.retry_after),
+                    Err(_) => self.wait(self.options.retry_after),
                 }
             };
             if why.is_none() {
