@@ -34,6 +34,8 @@ IDENTITIES = {
     "admin": {"role": "admin", "scopes": ["vault:reveal"]},
     "service": {"role": "service", "scopes": ["intents:write", "records:write", "decisions:read", "vault:reveal"]},
 }
+# Accounts to be closed, users to be deleted.
+FLAT, GUESTS = ([f"{word}-{number}" for number in range(20)] for word in ("FLAT", "guest"))
 NOT_JUDGED = "positive_data_acceptance"
 
 
@@ -188,6 +190,10 @@ def prepared(gate):
             tokens.append(gate.post("/api-tokens", {"user": name, "name": "one more", "scopes": []})["api_token"]["id"])
     fills = [("orders.executions", account, fill(account)) for account in accounts[3:]]
     gate.records(("market.prices", "AAPL", {"event": "trade", "symbol": "AAPL", "price": "100", "size": "5"}), *fills)
+    for name in FLAT:
+        gate.post("/accounts", {"account": name, "owner": "zoe", "cash": "100000"})
+    for name in GUESTS:
+        gate.post("/users", {"name": name, "role": "service"})
     order = {"event": "order_intent", "symbol": "AAPL", "side": "buy", "order_type": "limit", "qty": "1", "limit_price": "100"}
     decisions = [gate.post("/intents", {**order, "client_order_id": f"I-{at}", "account": at})["decision_id"] for at in accounts]
     time.sleep(1)
@@ -196,8 +202,10 @@ def prepared(gate):
         "accounts": accounts, "rules": rules, "keys": keys, "tokens": tokens, "decisions": decisions,
         "notifications": [item["id"] for item in inbox] or ["0-1-n0"],
         "preferences": ["stop_loss-email", "risk_breach-sms", "all-email"], "channels": ["email", "sms", "webhook", "push"],
+        "types": ["stop_loss", "risk_breach", "daily_summary"], "flat": [*FLAT, *accounts], "guests": [*GUESTS, *people],
+        "new": [f"NEW-{number}" for number in range(50)], "logins": ["zoe", "viewer", "user", "admin"], "passwords": [PASSWORD], "currencies": ["USD"], "rolls": ["17:00 America/New_York"],
         "people": ["zoe", "nobody", *people], "topics": ["gate.decisions", "gate.audit", "gate.control", "gate.directory"],
-        "symbols": ["AAPL", "NOPE"], "decimals": ["1", "100.5", "0.00000001", "50"], "versions": ['"1"', '"2"', '"3"'],
+        "symbols": ["AAPL", "NOPE"], "decimals": ["1", "100.5", "0.00000001", "50"], "versions": ['"1"', '"2"', "current"],
         "days": ["2999-01-01T00:00:00Z"], "addresses": ["someone@example.com", "+4915112345678"],
     }
 
@@ -224,13 +232,15 @@ EVERYWHERE = {
     "body.user": "people", "body.cash": "decimals", "body.amount": "decimals", "body.threshold": "decimals", "body.entry": "decimals",
     "body.stop": "decimals", "body.risk_percent": "decimals", "body.from": "decimals", "body.to": "decimals", "body.scope.account": "accounts",
     "body.intent.symbol": "symbols", "body.intent.qty": "decimals", "body.expires_at": "days", "body.snooze_until": "days",
-    "body.address": "addresses", "header.If-Match": "versions",
+    "body.address": "addresses", "body.currency": "currencies", "body.day_roll": "rolls", "header.If-Match": "versions",
 }
 SOMEWHERE = {
-    "/accounts/": {"path.id": "accounts", "path.rule": "rules"}, "/risk-rules/": {"path.id": "rules"}, "/api-keys/": {"path.id": "keys"},
+    "/accounts/(?!.*/close$)": {"path.id": "accounts", "path.rule": "rules"}, "/risk-rules/": {"path.id": "rules"}, "/api-keys/": {"path.id": "keys"},
     "/api-tokens/": {"path.id": "tokens"}, "/decisions/": {"path.id": "decisions"}, "/notifications/": {"path.id": "notifications"},
-    "/notification-preferences/": {"path.id": "preferences"}, "/notification-contacts/": {"path.channel": "channels"},
-    "/users/": {"path.name": "people"}, "/topics/": {"path.topic": "topics"}, "/instruments/": {"path.symbol": "symbols"},
+    "/notification-preferences": {"path.id": "preferences", "body.type": "types", "query.type": "types"},
+    "/notification-contacts/": {"path.channel": "channels"},
+    "/users/": {"path.name": "guests"}, "/accounts$": {"body.account": "new"}, "/close$": {"path.id": "flat"},
+    "/auth/login$": {"body.name": "logins", "body.password": "passwords"}, "/topics/": {"path.topic": "topics"}, "/instruments/": {"path.symbol": "symbols"},
     "/chart/": {"path.symbol": "symbols"},
 }
 
@@ -268,7 +278,8 @@ def run(gate, who, people, words, asked):
         "--phases", asked.phases, "--exclude-checks", NOT_JUDGED, "--max-examples", str(asked.examples), "--seed", str(asked.seed),
         "--workers", "1", "--generation-database", "none", "--suppress-health-check", "all", "--warnings", "off", "--no-shrink",
     ]
-    env = {**os.environ, "ORDERGATE_PROTECTED": protected, "ORDERGATE_COUNTS": str(counts), "PYTHONPATH": str(folder)}
+    env = {**os.environ, "ORDERGATE_PROTECTED": protected, "ORDERGATE_COUNTS": str(counts), "PYTHONPATH": str(folder),
+           "ORDERGATE_URL": gate.url, "ORDERGATE_BEARER": bearer or ""}
     done = subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     (folder / "said").write_text(done.stdout)
     if not counts.exists():

@@ -80,6 +80,7 @@ pub struct PreferenceCreate {
     /// Whether anything is sent.
     enabled: bool,
     /// The least priority that is sent: `low`, `medium`, `high` or `urgent`.
+    #[schema(pattern = "^(low|medium|high|urgent)$")]
     min_priority: String,
     /// When only what is urgent is sent at once.
     #[serde(default, deserialize_with = "optional_object")]
@@ -97,6 +98,7 @@ pub struct PreferenceUpdate {
     /// Whether anything is sent.
     enabled: bool,
     /// The least priority that is sent: `low`, `medium`, `high` or `urgent`.
+    #[schema(pattern = "^(low|medium|high|urgent)$")]
     min_priority: String,
     /// When only what is urgent is sent at once.
     #[serde(default, deserialize_with = "optional_object")]
@@ -309,8 +311,8 @@ async fn remove(
 /// Says when the next notification of a type and priority would be sent over a channel, and why.
 #[utoipa::path(get, path = "/notification-preferences/preview", tag = "notification-preferences", params(
     ("type" = String, Query, description = "Its type"),
-    ("channel" = String, Query, description = "The channel: email, push, sms, webhook"),
-    ("priority" = String, Query, description = "Its priority: low, medium, high, urgent"),
+    ("channel" = String, Query, description = "The channel", pattern = "^(email|push|sms|webhook)$"),
+    ("priority" = String, Query, description = "Its priority", pattern = "^(low|medium|high|urgent)$"),
 ), responses((status = 200, description = "When and why", body = NotificationPreview)))]
 async fn preview(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["type", "channel", "priority"])?;

@@ -235,7 +235,8 @@ impl Follower {
         let touched = std::mem::take(&mut self.touched);
         let gate = replica.fold.gate();
         let accounts = gate.accounts();
-        let places: Vec<u32> = if whole { (0..u32::try_from(accounts.len()).unwrap_or(u32::MAX)).collect() } else { touched.into_iter().collect() };
+        let places: Vec<u32> =
+            if whole { (0..u32::try_from(accounts.len()).unwrap_or(u32::MAX)).collect() } else { touched.into_iter().collect() };
         let touched = places.into_iter().filter_map(|place| Some((place, accounts.get(place as usize)?.clone()))).collect();
         self.kept_seq = standing.seq;
         let offer = Offer { standing, shared: gate.shared().clone(), accounts: accounts.len(), touched, whole };
