@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -160,10 +161,11 @@ impl Listener for Begun {
     fn folded(&self, _: u32, _: &ordergate::control::replica::Reached, _: &[ordergate::log::OutputRecord]) {}
 }
 
-/// A log whose ledger was tampered with: the outcome of one record is another.
+/// A log whose ledger was tampered with: the outcome of one record is another. And that cannot be read so many times.
 struct Tampered {
     log: EmbeddedLog,
-    offset: u64,
+    offset: Option<u64>,
+    refusals: AtomicU32,
 }
 
 impl Topics for Tampered {
@@ -172,8 +174,11 @@ impl Topics for Tampered {
     }
 
     fn read(&self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        if topic == Topic::Ledger && self.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(LogError::Busy { detail: "for a while".to_owned() });
+        }
         let mut records = Topics::read(&self.log, topic, partition, from, limit)?;
-        for record in records.iter_mut().filter(|record| topic == Topic::Ledger && record.offset == self.offset) {
+        for record in records.iter_mut().filter(|record| topic == Topic::Ledger && Some(record.offset) == self.offset) {
             if let Entry::Frame(mut frame) = frame::decode(&record.payload).unwrap() {
                 frame.inputs.last_mut().unwrap().outcome.outputs += 1;
                 record.payload = frame::encode(&Entry::Frame(frame)).unwrap();
@@ -200,13 +205,28 @@ fn a_replica_that_derives_something_else_than_was_recorded_says_so_and_answers_n
     let dir = TempDir::new().unwrap();
     let (log, service) = open(dir.path());
     feed(&log, &service, flow(1, 500));
-    let tampered: Arc<dyn Topics> = Arc::new(Tampered { log: log.clone(), offset: 1 });
+    let tampered: Arc<dyn Topics> = Arc::new(Tampered { log: log.clone(), offset: Some(1), refusals: AtomicU32::new(0) });
     let replicas = replicas(&tampered, Box::new(NoSnapshots), Vec::new());
     wait_until(|| replicas.position()[0].broken.is_some());
     let Err(ReplicaError::Broken { why, .. }) = replicas.read(0, |_| ()) else { panic!("it answered") };
     assert!(why.contains("outputs"), "{why}");
     assert_eq!(replicas.notes().len(), 1);
     assert!(service.stop(), "the shard does not mind");
+}
+
+#[test]
+fn a_replica_whose_ledger_cannot_be_read_for_a_while_goes_on_when_it_can() {
+    let dir = TempDir::new().unwrap();
+    let (log, service) = open(dir.path());
+    feed(&log, &service, flow(1, 200));
+    let failing = Arc::new(Tampered { log: log.clone(), offset: None, refusals: AtomicU32::new(3) });
+    let topics: Arc<dyn Topics> = failing.clone();
+    let replicas = replicas(&topics, Box::new(NoSnapshots), Vec::new());
+    let end = Topics::extent(&log, Topic::Ledger, 0).unwrap().next;
+    wait_until(|| replicas.position()[0].ledger_next >= end);
+    assert_eq!(failing.refusals.load(Ordering::Relaxed), 0);
+    assert!(replicas.read(0, |_| ()).is_ok());
+    assert!(service.stop());
 }
 
 /// All decisions of the topic, each once, newest first.
