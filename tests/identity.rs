@@ -605,6 +605,8 @@ fn who_is_removed_leaves_no_wishes_and_no_addresses_to_the_next_of_that_name() {
     assert_eq!(wishes.body["items"], json!([]), "{}", wishes.body);
     assert_eq!(house.gate.stop(), Some(0));
     let log = rusqlite::Connection::open(house.dir.path().join("log.sqlite")).unwrap();
-    let left: i64 = log.query_row("SELECT count(*) FROM record WHERE topic = 'gate.directory' AND payload LIKE '%Asia/Tokyo%'", [], |row| row.get(0)).unwrap();
+    let left: i64 = log
+        .query_row("SELECT count(*) FROM record WHERE topic = 'gate.directory' AND payload LIKE '%Asia/Tokyo%'", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(left, 0, "what is erased is not in the directory's topic either");
 }
