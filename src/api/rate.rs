@@ -21,7 +21,8 @@ pub struct Rates {
     identities: DefaultKeyedRateLimiter<String>,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     login_addresses: DefaultKeyedRateLimiter<IpAddr>,
-    login_names: DefaultKeyedRateLimiter<String>,
+    /// By their hashes: who types a password where a name belongs leaves none here.
+    login_names: DefaultKeyedRateLimiter<[u8; 32]>,
 }
 
 impl Rates {
@@ -62,7 +63,7 @@ impl Rates {
     /// Too many tries.
     pub fn login(&self, address: IpAddr, name: &str) -> Result<(), Problem> {
         check(&self.login_addresses, &network(address), "logins from this address")?;
-        check(&self.login_names, &name.chars().take(64).collect(), "logins of this name")
+        check(&self.login_names, blake3::hash(name.as_bytes()).as_bytes(), "logins of this name")
     }
 }
 

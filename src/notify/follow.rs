@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::raised::Raised;
 use crate::log::{Extent, LogError, OutputTopic, StoredRecord, Topic, Topics};
@@ -16,6 +17,8 @@ use crate::log::{Extent, LogError, OutputTopic, StoredRecord, Topic, Topics};
 const TOPIC: Topic = Topic::Output(OutputTopic::Notifications);
 /// The log is looked at again after this also when it did not say that anything came.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Who has read to the end reads again no earlier than this: on the embedded log every decision is a commit or two, and each would wake us.
+const REST: Duration = Duration::from_millis(25);
 
 /// What was read of one partition.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct Follower {
     /// The partition that was read last: the others come first.
     last: u32,
     changes: watch::Receiver<u64>,
+    rests_until: Instant,
 }
 
 impl Follower {
@@ -40,7 +44,7 @@ impl Follower {
     #[must_use]
     pub fn new(topics: Arc<dyn Topics>, positions: BTreeMap<u32, u64>) -> Self {
         let changes = topics.changes();
-        Self { topics, positions, last: u32::MAX, changes }
+        Self { topics, positions, last: u32::MAX, changes, rests_until: Instant::now() }
     }
 
     /// Up to `limit` records of the next partition that has any; `None` at the end of all.
@@ -67,11 +71,13 @@ impl Follower {
             let records = records.iter().map(|record| (record.offset, decode(*partition, record))).collect();
             return Ok(Some(Batch { partition: *partition, records }));
         }
+        self.rests_until = Instant::now() + REST;
         Ok(None)
     }
 
     /// Waits until there may be more.
     pub async fn wait(&mut self) {
+        tokio::time::sleep_until(self.rests_until).await;
         match tokio::time::timeout(LOOK_EVERY, self.changes.changed()).await {
             Ok(Ok(())) | Err(_) => {}
             // The log is closed: it is asked now and then, and says so.

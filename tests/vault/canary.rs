@@ -202,6 +202,7 @@ fn a_secret_that_went_through_every_path_is_nowhere_but_where_it_was_revealed() 
     let left = secrets.count_in_memory(gate.child.id());
     gate.signal("CONT");
     println!("in the memory of the stopped process: {left:?} copies of key, secret, passphrase");
+    assert_eq!(left, [0; 3], "something holds it");
     assert_eq!(gate.stop(), Some(0));
     // A locked vault takes as little of it.
     let gate = world.daemon(OTHER_MASTER);

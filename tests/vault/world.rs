@@ -56,6 +56,8 @@ impl World {
         for name in ["ALPACA", "ALPACA_PAPER", "BINANCE", "BINANCE_PAPER"] {
             command.env(format!("ORDERGATE__VAULT__BROKER_URLS__{name}"), &self.broker);
         }
+        // What is freed is overwritten: what is found in memory then is what something still holds.
+        command.env("MALLOC_CONF", "junk:free");
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let line = BufReader::new(child.stdout.take().unwrap()).lines().next().expect("it says where it listens").unwrap();
