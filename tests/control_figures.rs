@@ -168,3 +168,52 @@ fn searches_over_a_million_decisions() {
     measure("one by its id", 200, |number| assert!(index.find(0, 1 + number as u64 * 37).unwrap().is_some()));
     index.stop();
 }
+
+#[test]
+#[ignore = "figures, not judgement"]
+fn searches_over_http_of_a_daemon_with_a_million_decisions() {
+    let count: u64 = std::env::var("ORDERGATE_DECISIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let dir = TempDir::new().unwrap();
+    let gate = Daemon::start(dir.path(), &[]);
+    let mut lines = line("gate.control", "gate", r#"{"event":"gate_settings_set","max_intent_age_ms":0,"max_price_age_ms":0}"#);
+    lines += &line("gate.control", "AAPL", r#"{"event":"instrument_defined","symbol":"AAPL"}"#);
+    lines += &line("market.prices", "AAPL", r#"{"event":"trade","symbol":"AAPL","price":"100"}"#);
+    for account in 0..load::ACCOUNTS {
+        let opened = format!(r#"{{"event":"account_opened","account":"ACC{account}","owner":"u1","cash":"100000000"}}"#);
+        lines += &line("gate.control", "account", &opened);
+    }
+    // One in ten is allowed; the others are of a symbol that there is not.
+    let intent = |number: u64| if number % 10 == 3 { load::intent(number) } else { load::intent(number).replace("AAPL", "NOPE") };
+    let begun = Instant::now();
+    for first in (0..count).step_by(1_000) {
+        lines.extend((first..first + 1_000).map(|number| line("orders.intents", "intent", &intent(number))));
+        assert_eq!(gate.records(&std::mem::take(&mut lines)).0, 200);
+    }
+    let (_, last) = gate.intent(&load::intent(count));
+    let seconds = begun.elapsed().as_secs_f64();
+    let (_, resident) = load::used(gate.child.id());
+    println!("{count} intents decided in {seconds:.0} s; {resident:.0} MiB");
+    let (id, at) = (last["decision_id"].as_str().unwrap(), last["at"].as_i64().unwrap());
+    let indexed = || gate.get(&format!("/api/v1/decisions/{id}")).0 == 200;
+    while !indexed() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let middle = at - (seconds * 500.0) as i64;
+    for (what, query) in [
+        ("the newest 50", "limit=50".to_owned()),
+        ("50 of one account of 1000", "account=ACC13&limit=50".to_owned()),
+        ("50 allowed", "verdict=allow&limit=50".to_owned()),
+        ("50 of a symbol, allowed, of one account", "account=ACC13&verdict=allow&symbol=AAPL&limit=50".to_owned()),
+        ("50 of a second in the middle", format!("from={middle}&to={}&limit=50", middle + 1_000)),
+        ("a code that there is not", "code=SELF_TRADE&limit=50".to_owned()),
+    ] {
+        measure(&format!("GET /decisions, {what}"), 100, |_| {
+            let (status, body) = gate.get(&format!("/api/v1/decisions?{query}"));
+            assert_eq!(status, 200, "{body}");
+        });
+    }
+    measure("GET /decisions/{id}", 200, |number| {
+        let seq = last["seq"].as_u64().unwrap() - number as u64 * 4_001;
+        assert_eq!(gate.get(&format!("/api/v1/decisions/0-{seq}")).0, 200);
+    });
+}

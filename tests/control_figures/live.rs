@@ -1,7 +1,7 @@
 //! What WebSockets cost, and what all the control plane's work costs the gate: 1,000 clients with an account each at 1,000 decisions a second.
 //!
-//! Three phases take turns: the intents alone; the clients beside them; the clients and people's questions beside them. Clients, questions
-//! and load run on the daemon's machine, in this process.
+//! Three phases take turns: the intents alone; the clients beside them; the clients and people's questions beside them. All of them run on
+//! the daemon's machine, in this process; clients and questions, which would be on other machines, on threads that give way to others.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::protocol::Message;
@@ -22,6 +23,9 @@ use crate::{measure, positions};
 const GOOD: &str = "correct horse battery staple";
 const SETTINGS: &[(&str, &str)] =
     &[("auth.logins_per_minute", "10000"), ("auth.requests_per_second", "1000000"), ("http.connections_max", "2000")];
+
+/// How much clients and questions give way.
+const NICE: i32 = 10;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -90,13 +94,13 @@ struct Clients {
 }
 
 impl Clients {
-    async fn open(count: u64, clock: &Arc<Clock>, http: &str, token: &str) -> Self {
+    async fn open(count: u64, clock: Arc<Clock>, http: String, token: String) -> Self {
         let (stop, seen, mut tasks) = (Arc::new(AtomicBool::new(false)), Seen::default(), Vec::new());
-        let mut desk = Connection::open(http, token).await;
+        let mut desk = Connection::open(&http, &token).await;
         for account in 0..count {
             let answer = desk.ask("POST", "/api/v1/auth/ws-ticket", "application/json", "").await;
             let ticket = serde_json::from_slice::<Value>(answer).unwrap()["ticket"].as_str().unwrap().to_owned();
-            let stream = tokio::net::TcpStream::connect(http).await.unwrap();
+            let stream = tokio::net::TcpStream::connect(&http).await.unwrap();
             let (mut socket, _) = client_async(format!("ws://{http}/api/v1/ws?ticket={ticket}"), stream).await.unwrap();
             let subscribe = json!({"type": "subscribe", "channel": format!("account:ACC{account}")}).to_string();
             socket.send(Message::Text(subscribe.into())).await.unwrap();
@@ -143,7 +147,7 @@ impl Clients {
 }
 
 /// People's questions: of each kind so many a second, one after the other.
-fn questions(http: &str, token: &str, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<(usize, f64)>> {
+fn questions(crowd: &Runtime, http: &str, token: &str, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<String>> {
     let order = json!({"symbol": "S1", "side": "buy", "order_type": "limit", "qty": "10", "limit_price": "100"});
     let dry_run = json!({"account": "BIG", "intent": order}).to_string();
     let login = json!({"name": "root", "password": GOOD}).to_string();
@@ -156,7 +160,7 @@ fn questions(http: &str, token: &str, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<
     ];
     let ask = |(method, path, body, rate): (&'static str, &'static str, String, u64)| {
         let (http, token, stop) = (http.to_owned(), token.to_owned(), stop.clone());
-        tokio::spawn(async move {
+        crowd.spawn(async move {
             let mut connection = Connection::open(&http, &token).await;
             let mut took = Vec::new();
             while !stop.load(Ordering::Relaxed) {
@@ -166,7 +170,7 @@ fn questions(http: &str, token: &str, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<
                 tokio::time::sleep(Duration::from_millis(1_000 / rate).saturating_sub(begun.elapsed())).await;
             }
             took.sort_by(f64::total_cmp);
-            (took.len(), part(&took, 0.5))
+            format!("    {} times {path}: p50 {:.1} ms, p99 {:.1} ms", took.len(), part(&took, 0.5), part(&took, 0.99))
         })
     };
     kinds.into_iter().map(ask).collect()
@@ -204,14 +208,27 @@ struct Stage {
     clients: u64,
     rate: u64,
     time: Duration,
+    /// Where clients and questions run.
+    crowd: Runtime,
+}
+
+/// Threads that give way to others.
+fn crowd() -> Runtime {
+    let give_way = || assert!(rustix::process::nice(NICE).is_ok());
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().on_thread_start(give_way).build().unwrap()
 }
 
 impl Stage {
     async fn phase(&self, with_clients: bool, with_questions: bool) -> Figures {
         let (http, token) = (self.gate.http.as_str(), self.token.as_str());
-        let clients = if with_clients { Some(Clients::open(self.clients, &self.clock, http, token).await) } else { None };
+        let clients = if with_clients {
+            let opened = Clients::open(self.clients, self.clock.clone(), http.to_owned(), token.to_owned());
+            Some(self.crowd.spawn(opened).await.unwrap())
+        } else {
+            None
+        };
         let stop = Arc::new(AtomicBool::new(false));
-        let asking = if with_questions { questions(http, token, &stop) } else { Vec::new() };
+        let asking = if with_questions { questions(&self.crowd, http, token, &stop) } else { Vec::new() };
         // Connections and what they made the daemon do are behind us.
         intents(&self.clock, http, token, self.rate, Duration::from_secs(2)).await;
         let look = || {
@@ -223,7 +240,7 @@ impl Stage {
         let after = look();
         stop.store(true, Ordering::Relaxed);
         for task in asking {
-            task.await.unwrap();
+            println!("{}", task.await.unwrap());
         }
         let (heard, seen) = match clients {
             Some(clients) => clients.close().await,
@@ -287,7 +304,7 @@ fn a_thousand_websockets_at_a_thousand_decisions_a_second() {
     let token = token(&gate);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let orders = usize::try_from(rate * (seconds + 4) * 3 * (rounds + 1)).unwrap();
-    let stage = Stage { gate, token, clock: Clock::of(orders), clients, rate, time: Duration::from_secs(seconds) };
+    let stage = Stage { gate, token, clock: Clock::of(orders), clients, rate, time: Duration::from_secs(seconds), crowd: crowd() };
     let mut all: [Vec<Figures>; 3] = Default::default();
     runtime.block_on(async {
         let mut desk = Connection::open(&stage.gate.http, &stage.token).await;
