@@ -132,7 +132,7 @@ fn drive_others(world: &World, gate: &Daemon, secrets: &Secrets) -> usize {
     let mut driven = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys().filter(|method| ["get", "put", "post", "delete"].contains(&method.as_str())) {
-            let (method, path) = (method.to_ascii_uppercase(), path.replace('{', "").replace('}', ""));
+            let (method, path) = (method.to_ascii_uppercase(), path.replace(['{', '}'], ""));
             if path.ends_with("/ws") || path.ends_with("/vault/rotate") {
                 continue;
             }
