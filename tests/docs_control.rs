@@ -34,7 +34,8 @@ fn every_row_names_a_test_that_is_there_or_says_that_there_is_none() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("docs/CONTROL.md")).unwrap();
     let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| what holds ");
-    let rows: Vec<&str> = text.lines().filter(is_row).collect();
+    let held = text.split("\n## Figures\n").next().unwrap();
+    let rows: Vec<&str> = held.lines().filter(is_row).collect();
     let read = |file: &str| fs::read_to_string(root.join(file)).ok();
     let faults: Vec<String> = rows.iter().flat_map(|row| faults_of(row, read)).collect();
     let without = rows.iter().filter(|row| row.contains("**no test**")).count();

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 mod daemon;
+#[path = "identity/house.rs"]
+mod house;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -11,108 +13,13 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use daemon::{Daemon, line, opening, order, ordergate};
+use house::{Answer, GOOD, House, add_user, ask, house};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use ureq::http::{HeaderMap, Request};
 
-const GOOD: &str = "correct horse battery staple";
 /// So that the tests themselves are not limited.
 const UNLIMITED: &[(&str, &str)] = &[("auth.logins_per_minute", "10000"), ("auth.requests_per_second", "1000000")];
-
-/// A daemon with users: `root` (admin), `alice` (user), `bob` (user), `eye` (viewer of ALICE1), `bot` (service).
-struct House {
-    dir: TempDir,
-    gate: Daemon,
-}
-
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Value,
-}
-
-impl Answer {
-    fn code(&self) -> (u16, &str) {
-        (self.status, self.body["code"].as_str().unwrap_or_default())
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.body[name].as_str().unwrap_or_else(|| panic!("{name}: {}", self.body)).to_owned()
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-fn add_user(data: &Path, name: &str, role: &str, more: &[&str]) {
-    let file = data.join("password");
-    std::fs::create_dir_all(data).unwrap();
-    std::fs::write(&file, format!("{GOOD}\n")).unwrap();
-    let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
-    let mut args = vec!["user", "add", name, "--role", role, "--data-dir", data];
-    if !more.contains(&"--no-password") {
-        args.extend(["--password-file", file]);
-    }
-    args.extend(more);
-    let (code, out, error) = ordergate(&args);
-    assert_eq!((code, out.as_str()), (Some(0), &*format!("user {name} added\n")), "{error}");
-}
-
-fn house(settings: &[(&str, &str)]) -> House {
-    let dir = TempDir::new().unwrap();
-    add_user(dir.path(), "root", "admin", &[]);
-    add_user(dir.path(), "alice", "user", &[]);
-    add_user(dir.path(), "bob", "user", &[]);
-    add_user(dir.path(), "eye", "viewer", &["--view", "ALICE1"]);
-    add_user(dir.path(), "bot", "service", &["--no-password", "--scope", "records:write", "--scope", "decisions:read"]);
-    let gate = Daemon::start(dir.path(), settings);
-    House { dir, gate }
-}
-
-impl House {
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
-        ask(&self.gate, method, path, headers, body)
-    }
-
-    fn as_of(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        self.ask(method, path, &[("authorization", &format!("Bearer {token}"))], body)
-    }
-
-    fn login(&self, name: &str) -> Answer {
-        self.ask("POST", "/api/v1/auth/login", &[], Some(&json!({"name": name, "password": GOOD})))
-    }
-
-    fn token(&self, name: &str) -> String {
-        let answer = self.login(name);
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        answer.text("access_token")
-    }
-}
-
-fn ask(gate: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
-    let mut request = Request::builder().method(method).uri(format!("http://{}{path}", gate.http));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let answer = match body {
-        Some(body) => {
-            if !headers.iter().any(|(name, _)| *name == "content-type") {
-                request = request.header("content-type", "application/json");
-            }
-            gate.agent.run(request.body(body.to_string()).unwrap())
-        }
-        None => gate.agent.run(request.body(()).unwrap()),
-    };
-    let mut answer = answer.unwrap();
-    let text = answer.body_mut().read_to_string().unwrap();
-    Answer {
-        status: answer.status().as_u16(),
-        headers: answer.headers().clone(),
-        body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
-    }
-}
 
 #[test]
 fn one_logs_in_refreshes_and_a_second_use_of_a_refresh_token_ends_the_session() {
@@ -585,28 +492,4 @@ fn over_tls_the_certificate_is_read_again_on_sighup_and_a_broken_one_changes_not
     }
     child.kill().unwrap();
     child.wait().unwrap();
-}
-
-#[test]
-fn who_is_removed_leaves_no_wishes_and_no_addresses_to_the_next_of_that_name() {
-    let house = house(&[UNLIMITED, &[("notify.enabled", "true")]].concat());
-    let (root, alice) = (house.token("root"), house.token("alice"));
-    let quiet = json!({"from": "22:00", "to": "06:00", "zone": "Asia/Tokyo"});
-    let wish = json!({"channel": "email", "enabled": true, "min_priority": "low", "quiet_hours": quiet});
-    let path = "/api/v1/notification-preferences";
-    assert_eq!(house.as_of(&alice, "POST", path, Some(&wish)).status, 201);
-    let (bearer, tag) = (format!("Bearer {root}"), house.as_of(&root, "GET", "/api/v1/users/alice", None).header("etag").to_owned());
-    let removed = house.ask("DELETE", "/api/v1/users/alice", &[("authorization", &bearer), ("if-match", &tag)], None);
-    assert_eq!(removed.status, 204, "{}", removed.body);
-    assert_eq!(house.as_of(&alice, "GET", path, None).status, 401);
-    let again = json!({"name": "alice", "role": "user", "password": GOOD});
-    assert_eq!(house.as_of(&root, "POST", "/api/v1/users", Some(&again)).status, 201);
-    let wishes = house.as_of(&house.token("alice"), "GET", path, None);
-    assert_eq!(wishes.body["items"], json!([]), "{}", wishes.body);
-    assert_eq!(house.gate.stop(), Some(0));
-    let log = rusqlite::Connection::open(house.dir.path().join("log.sqlite")).unwrap();
-    let left: i64 = log
-        .query_row("SELECT count(*) FROM record WHERE topic = 'gate.directory' AND payload LIKE '%Asia/Tokyo%'", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(left, 0, "what is erased is not in the directory's topic either");
 }
