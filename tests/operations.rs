@@ -312,7 +312,8 @@ impl Office {
                 ordergate(&["user", "add", name, "--role", role, "--data-dir", data.to_str().unwrap(), "--password-file", &file]);
             assert_eq!(code, Some(0), "{error}");
         }
-        let gate = Daemon::start(&data, &[("auth.logins_per_minute", "1000"), ("auth.requests_per_second", "100000")]);
+        let gate =
+            Daemon::start(&data, &[("auth.logins_per_minute", "1000"), ("auth.requests_per_second", "100000"), ("notify.enabled", "true")]);
         let office = Self { dir, gate };
         for name in ["root", "alice"] {
             let file = office.dir.path().join("password");
@@ -445,4 +446,33 @@ fn a_kill_is_watched_until_the_fills_prove_it_and_the_audit_lists_who_did_it() {
     assert!(code == Some(5) && error.contains("403 FORBIDDEN"), "{code:?} {error}");
     let (code, _, error) = office.run("alice", &["kill", "ACC1"]);
     assert!(code == Some(5) && error.contains("404 UNKNOWN_ACCOUNT"), "what one may not know of: {code:?} {error}");
+}
+
+#[test]
+fn who_is_removed_leaves_no_wishes_to_the_next_of_that_name() {
+    let office = Office::open();
+    let login = |name: &str| {
+        let answer = post(&office.gate, "/auth/login", &json!({"name": name, "password": GOOD}));
+        format!("Bearer {}", answer.body["access_token"].as_str().unwrap_or_else(|| panic!("{}", answer.body)))
+    };
+    let by = |token: &str, method: &str, path: &str, tag: &str, body: Option<&Value>| {
+        let answer = ask(&office.gate, method, path, &[("authorization", token), ("if-match", tag)], body);
+        (answer.status, answer.body)
+    };
+    let (root, alice) = (login("root"), login("alice"));
+    let quiet = json!({"from": "22:00", "to": "06:00", "zone": "Asia/Tokyo"});
+    let wish = json!({"channel": "email", "enabled": true, "min_priority": "low", "quiet_hours": quiet});
+    let path = "/notification-preferences";
+    assert_eq!(by(&alice, "POST", path, "\"0\"", Some(&wish)).0, 201);
+    let version = by(&root, "GET", "/users/alice", "", None).1["version"].clone();
+    assert_eq!(by(&root, "DELETE", "/users/alice", &format!("\"{version}\""), None).0, 204);
+    assert_eq!(by(&alice, "GET", path, "", None).0, 401);
+    let again = json!({"name": "alice", "role": "user", "password": GOOD});
+    assert_eq!(by(&root, "POST", "/users", "", Some(&again)).0, 201);
+    assert_eq!(by(&login("alice"), "GET", path, "", None).1["items"], json!([]));
+    let Office { dir, gate } = office;
+    assert_eq!(gate.stop(), Some(0));
+    let log = rusqlite::Connection::open(dir.path().join("data/log.sqlite")).unwrap();
+    let left = "SELECT count(*) FROM record WHERE topic = 'gate.directory' AND payload LIKE '%Asia/Tokyo%'";
+    assert_eq!(log.query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "what is erased is not in the topic either");
 }
