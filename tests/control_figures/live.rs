@@ -183,6 +183,8 @@ struct Figures {
     /// Of one core.
     cpu: f64,
     resident: f64,
+    /// Of it what is allocated.
+    heap: f64,
     evaluation: f64,
     commit: f64,
     heard: u64,
@@ -199,6 +201,12 @@ fn histogram(gate: &Daemon, name: &str) -> (f64, f64) {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     };
     (of("_sum"), of("_count"))
+}
+
+fn gauge(gate: &Daemon, name: &str) -> f64 {
+    let (_, text) = gate.get_from(&gate.metrics, "/metrics");
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value).unwrap_or(f64::NAN)
 }
 
 struct Stage {
@@ -260,6 +268,7 @@ impl Stage {
             p99: part(&took, 0.99),
             cpu: (after.0.0 - before.0.0) / seconds,
             resident: after.0.1,
+            heap: gauge(&self.gate, "ordergate_heap_allocated_bytes") / 1_048_576.0,
             evaluation: mean(after.1, before.1),
             commit: mean(after.2, before.2),
             heard,
@@ -270,9 +279,9 @@ impl Stage {
 }
 
 fn told(name: &str, figures: &Figures) {
-    let Figures { p50, p99, cpu, resident, evaluation, commit, heard, from_sent, from_answered } = figures;
+    let Figures { p50, p99, cpu, resident, heap, evaluation, commit, heard, from_sent, from_answered } = figures;
     println!(
-        "{name}: intent p50 {p50:.2} ms, p99 {p99:.2} ms; evaluation {evaluation:.1} us, commit {commit:.0} us (mean); {:.0} % of a core, {resident:.0} MiB",
+        "{name}: intent p50 {p50:.2} ms, p99 {p99:.2} ms; evaluation {evaluation:.1} us, commit {commit:.0} us (mean); {:.0} % of a core, {resident:.0} MiB resident, {heap:.0} allocated",
         cpu * 100.0
     );
     if !from_sent.is_empty() {
