@@ -171,7 +171,7 @@ fn main() -> ExitCode {
     } else if asked {
         count::run()
     } else {
-        println!("instructions are counted by: cargo bench --bench instructions");
+        println!("instructions are counted by: cargo bench --no-default-features --bench instructions");
         ExitCode::SUCCESS
     }
 }

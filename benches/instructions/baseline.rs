@@ -45,7 +45,7 @@ fn parse_line(line: &str) -> Option<(String, Cost)> {
 /// The text of a baseline.
 pub fn render(costs: &Costs, rust: &str, arch: &str) -> String {
     let mut text = format!(
-        "# Instructions and allocations by `cargo bench --bench instructions`. Rewritten by `ORDERGATE_BLESS=1 cargo bench --bench instructions`.\n\
+        "# Instructions and allocations by `cargo bench --no-default-features --bench instructions`. Rewritten by `ORDERGATE_BLESS=1 cargo bench --no-default-features --bench instructions`.\n\
          # Rust {rust}, {arch}. Another compiler, target CPU or libc counts otherwise; see docs/PERFORMANCE.md.\n"
     );
     for (name, cost) in costs {

@@ -115,7 +115,7 @@ fn judge(costs: &Costs) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     fail(&format!(
-        "worse than benches/baseline.txt:\n  {}\nIf that is meant, commit the new baseline with it: ORDERGATE_BLESS=1 cargo bench --bench instructions",
+        "worse than benches/baseline.txt:\n  {}\nIf that is meant, commit the new baseline with it: ORDERGATE_BLESS=1 cargo bench --no-default-features --bench instructions",
         found.faults.join("\n  ")
     ))
 }
