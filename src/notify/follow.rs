@@ -18,7 +18,7 @@ const TOPIC: Topic = Topic::Output(OutputTopic::Notifications);
 /// The log is looked at again after this also when it did not say that anything came.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Who has read to the end reads again no earlier than this: on the embedded log every decision is a commit or two, and each would wake us.
-const REST: Duration = Duration::from_millis(25);
+const REST: Duration = Duration::from_millis(50);
 
 /// What was read of one partition.
 #[derive(Debug)]
