@@ -22,6 +22,7 @@ mod reader;
 mod sender;
 mod settings;
 mod shard_log;
+mod tails;
 mod topics;
 mod unassigned;
 

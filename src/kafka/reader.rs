@@ -212,7 +212,7 @@ fn is_of(message: &BorrowedMessage<'_>, name: &str, place: &Place) -> bool {
     message.topic() == name && u32::try_from(message.partition()) == Ok(place.partition) && offset(message.offset()) >= place.next
 }
 
-fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
+pub(super) fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
     let tag = message.headers().and_then(|headers| headers.iter().find(|header| header.key == TAG_HEADER)?.value.and_then(tag_of));
     StoredRecord {
         offset: offset(message.offset()),

@@ -21,6 +21,8 @@ pub(super) enum Role {
     Inputs,
     /// Reads on at the end of a ledger, or through a topic.
     Tail,
+    /// Follows what others write, for people: many partitions, a few times a second.
+    Follow,
     /// Reads a range now and then.
     Range,
     /// Appends ledger entries.
@@ -142,7 +144,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
     }
     config.set("bootstrap.servers", &options.brokers);
     config.set("client.id", options.client_id());
-    let readers: &[(&str, &str)] = if matches!(role, Role::Inputs | Role::Tail | Role::Range) { READER } else { &[] };
+    let readers: &[(&str, &str)] = if matches!(role, Role::Inputs | Role::Tail | Role::Follow | Role::Range) { READER } else { &[] };
     for (name, value) in readers.iter().chain(guarantees(role)) {
         config.set(*name, *value);
     }
@@ -155,7 +157,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
                 config.set("group.instance.id", &options.instance);
             }
         }
-        Role::Inputs | Role::Tail | Role::Range => {
+        Role::Inputs | Role::Tail | Role::Follow | Role::Range => {
             config.set("group.id", &options.group);
         }
         Role::Batches => {
@@ -171,7 +173,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
 const fn statistics_ms(role: Role) -> &'static str {
     match role {
         Role::Inputs => "1000",
-        Role::Membership | Role::Tail | Role::Ledger | Role::Outputs | Role::Ingress | Role::Send | Role::Admin => "2000",
+        Role::Membership | Role::Tail | Role::Follow | Role::Ledger | Role::Outputs | Role::Ingress | Role::Send | Role::Admin => "2000",
         Role::Range | Role::Batches => "0",
     }
 }
@@ -215,7 +217,7 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "8192"),
         ],
-        Role::Range => &[("fetch.error.backoff.ms", "10"), ("fetch.queue.backoff.ms", "1")],
+        Role::Follow | Role::Range => &[("fetch.error.backoff.ms", "10"), ("fetch.queue.backoff.ms", "1")],
         Role::Ledger => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("compression.type", "lz4")],
         Role::Outputs => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
         Role::Ingress => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
@@ -260,6 +262,14 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
         ],
         Role::Inputs => &[],
         Role::Tail => &[("enable.partition.eof", "true")],
+        Role::Follow => &[
+            ("enable.partition.eof", "true"),
+            // One fetch for all that came within 25 ms: a fetch for each record would take the brokers' time from the decisions.
+            ("fetch.min.bytes", "1048576"),
+            ("fetch.wait.max.ms", "25"),
+            ("queued.min.messages", "2000"),
+            ("queued.max.messages.kbytes", "8192"),
+        ],
         Role::Range => &[
             ("enable.partition.eof", "true"),
             // The next range waits behind an empty fetch of the last one.

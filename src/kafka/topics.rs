@@ -16,6 +16,7 @@ use super::cluster::Cluster;
 use super::error::KafkaFailure;
 use super::ingress::{Ingress, Routed};
 use super::reader::Reader;
+use super::tails::{Found, Tails};
 
 /// How often a follower looks for more.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -27,6 +28,7 @@ pub struct KafkaTopics {
     cluster: Cluster,
     ingress: Ingress,
     readers: Mutex<Vec<Reader>>,
+    tails: Tails,
     changes: Arc<watch::Sender<u64>>,
     prices: u32,
 }
@@ -51,7 +53,8 @@ impl KafkaTopics {
         let spawned = thread::Builder::new().name("kafka-changes".into()).spawn(tick);
         spawned.map_err(|error| LogError::Io { detail: error.to_string() })?;
         let prices = cluster.partitions(Topic::Input(InputTopic::Prices))?;
-        Ok(Self { cluster: cluster.clone(), ingress: Ingress::new(cluster)?, readers: Mutex::new(Vec::new()), changes, prices })
+        let (readers, tails) = (Mutex::new(Vec::new()), Tails::new(cluster.clone()));
+        Ok(Self { cluster: cluster.clone(), ingress: Ingress::new(cluster)?, readers, tails, changes, prices })
     }
 
     /// The cluster.
@@ -74,6 +77,16 @@ impl KafkaTopics {
         Ok(Routed { record, partition })
     }
 
+    fn read_range(&self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
+        let mut reader = self.reader()?;
+        let records = reader.read(topic, partition, from, limit);
+        let mut kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < READERS_KEPT {
+            kept.push(reader);
+        }
+        records
+    }
+
     fn reader(&self) -> Result<Reader, KafkaFailure> {
         let kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.map_or_else(|| Reader::of_ranges(&self.cluster), Ok)
@@ -89,17 +102,20 @@ impl Topics for KafkaTopics {
     }
 
     fn read(&self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
-        // A follower at the end asks again and again: that takes no reader.
-        if self.cluster.extent(topic, partition)?.next == from {
-            return Ok(Vec::new());
+        let ended_at = match self.tails.read(topic, partition, from, limit) {
+            Found::Records(records) => return Ok(records),
+            Found::End => return Ok(Vec::new()),
+            Found::Unconfirmed(end) => end,
+            Found::Elsewhere => None,
+        };
+        let end = self.cluster.extent(topic, partition)?.next;
+        // Between the end that he saw and where he stands there are only marks of transactions.
+        let records = if end == from || ended_at == Some(end) { Vec::new() } else { self.read_range(topic, partition, from, limit)? };
+        if records.is_empty() {
+            // Who asks at the end asks again and again.
+            self.tails.stay(topic, partition, from, end)?;
         }
-        let mut reader = self.reader()?;
-        let records = reader.read(topic, partition, from, limit);
-        let mut kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < READERS_KEPT {
-            kept.push(reader);
-        }
-        records
+        Ok(records)
     }
 
     fn extents(&self) -> Result<Vec<Extent>, LogError> {
