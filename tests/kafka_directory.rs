@@ -1,9 +1,10 @@
-//! The directory and the audit trail on a real broker: two instances race, compaction takes what was tombstoned, a third reads the rest.
+//! The control plane's side of the log on a real broker: two instances race in the directory, compaction takes what was tombstoned, a
+//! third reads the rest; followers get each record once and in order, whatever the broker does meanwhile.
 
 #[path = "support/kafka/mod.rs"]
 mod kafka;
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use kafka::Home;
@@ -12,8 +13,9 @@ use kafka::cluster::Cluster;
 use ordergate::control::audit::{Verifier, record_once};
 use ordergate::control::directory::{DirectoryService, Options, WriteError};
 use ordergate::directory::{Directory, Entity, Kind};
+use ordergate::domain::InputTopic;
 use ordergate::kafka::{Cluster as Brokers, KafkaOptions, KafkaTopics};
-use ordergate::log::{Topic as LogTopic, Topics};
+use ordergate::log::{LogError, NewRecord, Topic as LogTopic, Topics};
 
 const ENTITIES: usize = 4;
 const WRITES: usize = 40;
@@ -103,4 +105,79 @@ fn instances_that_race_agree_and_compaction_changes_nothing_that_counts() {
     }
     let (records, repeated, heads) = verifier.finish().unwrap();
     assert_eq!((records, repeated, heads.len()), (9, 0, 3));
+}
+
+const FOLLOWED: LogTopic = LogTopic::Input(InputTopic::Prices);
+/// Reads at the end that have to be answered within [`AT_REST`]: far more than a broker answers in that time.
+const READS_AT_REST: usize = 50_000;
+const AT_REST: Duration = Duration::from_secs(5);
+
+fn append(topics: &dyn Topics, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let (told, answer) = mpsc::channel();
+        let record = NewRecord { topic: FOLLOWED, partition: Some(0), ts: None, key: None, payload: number.to_string().into_bytes() };
+        topics.append(vec![record], Box::new(move |result| told.send(result).unwrap()));
+        answer.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    }
+}
+
+/// Follows until it has so many records; gives them and the errors on the way.
+fn follow(topics: &dyn Topics, count: usize) -> (Vec<usize>, usize) {
+    let (mut next, mut found, mut errors, begun) = (0, Vec::new(), 0, Instant::now());
+    while found.len() < count {
+        assert!(begun.elapsed() < Duration::from_secs(90), "{} of {count} came", found.len());
+        match topics.read(FOLLOWED, 0, next, 64) {
+            Ok(records) if records.is_empty() => std::thread::sleep(Duration::from_millis(10)),
+            Ok(records) => {
+                next = records.last().unwrap().offset + 1;
+                found.extend(records.iter().map(|record| String::from_utf8(record.payload.clone()).unwrap().parse::<usize>().unwrap()));
+            }
+            Err(LogError::Busy { .. }) => {
+                errors += 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    (found, errors)
+}
+
+#[test]
+fn followers_get_each_record_once_in_order_and_ask_nobody_at_rest() {
+    let Some(home) = Home::find() else { return };
+    let mut cluster = Cluster::start(&home, 1, &[]);
+    cluster.create_gate_topics(1);
+    let (shared, other) = (topics(&cluster), topics(&cluster));
+    let wanted: Vec<usize> = (0..600).collect();
+    std::thread::scope(|scope| {
+        // Two of one instance stand in each other's way, and a third reads alone.
+        let followers: Vec<_> = [&shared, &shared, &other].map(|topics| scope.spawn(|| follow(topics.as_ref(), wanted.len()))).into();
+        append(shared.as_ref(), 0..200);
+        // Longer than the brokers' word is taken for true.
+        std::thread::sleep(Duration::from_millis(1_500));
+        append(shared.as_ref(), 200..400);
+        cluster.kill(0);
+        let down = scope.spawn(|| {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(20) && other.read(FOLLOWED, 0, 400, 1).is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            other.read(FOLLOWED, 0, 400, 1)
+        });
+        assert!(matches!(down.join().unwrap(), Err(LogError::Busy { .. })), "brokers that are gone are no end");
+        cluster.start_node(0);
+        cluster.wait();
+        append(shared.as_ref(), 400..600);
+        for follower in followers {
+            let (found, errors) = follower.join().unwrap();
+            assert_eq!(found, wanted);
+            println!("{errors} errors on the way");
+        }
+    });
+    let end = other.extent(FOLLOWED, 0).unwrap().next;
+    let begun = Instant::now();
+    for _ in 0..READS_AT_REST {
+        assert_eq!(other.read(FOLLOWED, 0, end, 64).unwrap(), []);
+    }
+    assert!(begun.elapsed() < AT_REST, "{:?}: a follower at rest asks the brokers", begun.elapsed());
 }
