@@ -116,10 +116,12 @@ fn the_headroom_is_allowed_and_a_lot_more_is_not() {
         let gate = &desk.gate;
         let rules = gate.rule_list(Asking::All).unwrap();
         let accounts: Vec<AccountId> = gate.accounts().iter().map(|account| account.id).collect();
+        // What is known of pairs goes from question to question; each opinion below computes its own.
+        let mut pairs = Pairs::default();
         for account in accounts {
             for state in gate.symbols().iter().filter(|state| state.instrument.is_some()) {
                 for side in [Side::Buy, Side::Sell] {
-                    let headroom = gate.headroom(account, (state.symbol, side), None, &rules, gate.at()).unwrap();
+                    let headroom = gate.headroom(account, (state.symbol, side), None, &rules, (gate.at(), &mut pairs)).unwrap();
                     let verdict = |qty: Qty| {
                         let intent = order(account, state.symbol, side, qty);
                         assert!(matches!(intent.size, Size::Qty(_)));
@@ -262,7 +264,7 @@ fn nothing_limits_a_book_without_rules_and_a_halted_one_only_shrinks() {
     let aapl = Symbol::parse(b"AAPL").unwrap();
     let room = |desk: &Desk, side| {
         let gate = &desk.gate;
-        gate.headroom(account(), (aapl, side), None, &gate.rule_list(Asking::All).unwrap(), T0).unwrap()
+        gate.headroom(account(), (aapl, side), None, &gate.rule_list(Asking::All).unwrap(), (T0, &mut Pairs::default())).unwrap()
     };
     assert_eq!((room(&desk, Side::Buy).qty, room(&desk, Side::Buy).binds), (None, None));
     desk.tell(
@@ -274,6 +276,12 @@ fn nothing_limits_a_book_without_rules_and_a_halted_one_only_shrinks() {
     assert_eq!((buy.qty, buy.binds.map(|reason| reason.code)), (Some(Qty::ZERO), Some(ReasonCode::Halted)));
     assert_eq!((sell.qty, sell.binds.map(|reason| reason.code)), (Some(Qty::whole(200)), Some(ReasonCode::Halted)));
     let gate = &desk.gate;
-    let at_a_price = gate.headroom(account(), (aapl, Side::Sell), Some(Price::whole(90)), &gate.rule_list(Asking::All).unwrap(), T0);
+    let at_a_price = gate.headroom(
+        account(),
+        (aapl, Side::Sell),
+        Some(Price::whole(90)),
+        &gate.rule_list(Asking::All).unwrap(),
+        (T0, &mut Pairs::default()),
+    );
     assert_eq!(at_a_price.unwrap().qty, Some(Qty::whole(200)));
 }

@@ -16,7 +16,7 @@ use crate::domain::{
     AccountId, Action, Field, Id, Millis, Money, OrderIntent, OrderPrices, OrderType, Price, Qty, Reason, ReasonCode, Rule, RuleId, Side,
     Size, Symbol, TimeInForce, Verdict,
 };
-use crate::risk::correlation::Correlations;
+use crate::risk::correlation::{Correlations, Pairs};
 use crate::risk::evaluate::Findings;
 use crate::risk::rule::{RuleState, Scope};
 
@@ -165,7 +165,7 @@ impl Gate {
 
     /// The largest order that would be allowed in full at `at`: a limit order at `price`, or a market
     /// order. Orders up to it that are multiples of the lot are allowed too. `None` of an account that
-    /// was never opened.
+    /// was never opened. `pairs` has the correlations that were told before, and gets the others.
     #[must_use]
     pub fn headroom(
         &self,
@@ -173,7 +173,7 @@ impl Gate {
         (symbol, side): (Symbol, Side),
         price: Option<Price>,
         rules: &RuleList<'_>,
-        at: Millis,
+        (at, pairs): (Millis, &mut Pairs),
     ) -> Option<Headroom> {
         let ix = self.index.account(&account, &self.accounts)?;
         let refused = |code, field| Headroom { qty: Some(Qty::ZERO), binds: Some(Reason { field: Some(field), ..Reason::of(code) }) };
@@ -183,7 +183,11 @@ impl Gate {
         let Some(symbol) = self.index.symbol(&symbol, &self.shared.symbols) else {
             return Some(refused(ReasonCode::UnknownInstrument, Field::Symbol));
         };
-        Some(Probe::new(self, rules, at, false).largest(self.probe_order(ix, symbol, side, price)))
+        let mut probe = Probe::new(self, rules, at, false);
+        probe.correlations = Correlations::knowing(std::mem::take(pairs));
+        let found = probe.largest(self.probe_order(ix, symbol, side, price));
+        *pairs = probe.correlations.into_told();
+        Some(found)
     }
 
     fn probe_order(&self, ix: AccountIx, symbol: SymbolIx, side: Side, price: Option<Price>) -> Wanted {

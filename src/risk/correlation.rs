@@ -24,9 +24,23 @@ struct Remembered {
 pub struct Correlations {
     rows: Vec<Vec<Vec<Remembered>>>,
     pairs: usize,
+    /// Where what is not remembered may be known from: readers' questions have it, decisions do not.
+    told: Option<Pairs>,
 }
 
 impl Correlations {
+    /// For a question: what earlier ones found is not computed again.
+    #[must_use]
+    pub fn knowing(told: Pairs) -> Self {
+        Self { told: Some(told), ..Self::default() }
+    }
+
+    /// What is known for the next question.
+    #[must_use]
+    pub fn into_told(self) -> Pairs {
+        self.told.unwrap_or_default()
+    }
+
     /// Forgets all: a rule changed what it counts, or bars were scaled.
     pub fn clear(&mut self) {
         self.rows.clear();
@@ -52,11 +66,11 @@ impl Correlations {
         b: (SymbolIx, &SymbolState),
         revisions: (u64, u64),
     ) -> Option<i64> {
-        // Sums run in the same order whichever symbol is asked for.
-        let (first, second) = if a.0 < b.0 { (a.1, b.1) } else { (b.1, a.1) };
-        let rho = bars_of(first, rule)
-            .zip(bars_of(second, rule))
-            .and_then(|(first, second)| correlation(first, second, rule.window as usize, rule.min_observations as usize));
+        let counted = (rule.window, rule.min_observations, rule.timeframe);
+        let rho = match &mut self.told {
+            Some(told) => told.rho(counted, a, b),
+            None => series_of(counted, a, b).and_then(|(one, other)| rho(counted, one, other)),
+        };
         if self.pairs > PAIRS_MAX {
             self.clear();
         }
@@ -85,28 +99,29 @@ pub struct Pairs {
 impl Pairs {
     /// `rho` of two symbols, in units of 1e-9. `None` when too few bars are common or one does not move.
     pub fn rho(&mut self, counted: Counted, a: (SymbolIx, &SymbolState), b: (SymbolIx, &SymbolState)) -> Option<i64> {
-        // Sums run in the same order whichever symbol is asked for.
-        let (first, second) = if a.0 < b.0 { (a, b) } else { (b, a) };
-        let (one, other) = (series(first.1, &counted.2)?, series(second.1, &counted.2)?);
-        let (place, revisions) = ((first.0, second.0, counted), (one.revision(), other.revision()));
+        let (one, other) = series_of(counted, a, b)?;
+        let (place, revisions) = ((a.0.min(b.0), a.0.max(b.0), counted), (one.revision(), other.revision()));
         if let Some((_, rho)) = self.known.get(&place).filter(|(known, _)| *known == revisions) {
             return *rho;
         }
         if self.known.len() > PAIRS_MAX {
             self.known.clear();
         }
-        let rho = correlation(one, other, counted.0 as usize, counted.1 as usize);
+        let rho = rho(counted, one, other);
         self.known.insert(place, (revisions, rho));
         rho
     }
 }
 
-fn series<'a>(state: &'a SymbolState, timeframe: &Id) -> Option<&'a Bars> {
-    state.bars.iter().find(|(name, _)| name == timeframe).map(|(_, bars)| bars)
+/// The bars of both. Sums run in the same order whichever symbol is asked for.
+fn series_of<'a>(counted: Counted, a: (SymbolIx, &'a SymbolState), b: (SymbolIx, &'a SymbolState)) -> Option<(&'a Bars, &'a Bars)> {
+    let (first, second) = if a.0 < b.0 { (a.1, b.1) } else { (b.1, a.1) };
+    let series = |state: &'a SymbolState| state.bars.iter().find(|(name, _)| *name == counted.2).map(|(_, bars)| bars);
+    series(first).zip(series(second))
 }
 
-fn bars_of<'a>(state: &'a SymbolState, rule: &Rule) -> Option<&'a Bars> {
-    series(state, &rule.timeframe)
+fn rho((window, min_observations, _): Counted, one: &Bars, other: &Bars) -> Option<i64> {
+    correlation(one, other, window as usize, min_observations as usize)
 }
 
 /// The element in a place; the list grows to it.

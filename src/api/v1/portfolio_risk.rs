@@ -190,7 +190,7 @@ fn view(gate: &Gate, account: AccountId, more: &[Symbol], (at, pairs): (Millis, 
         value_at_risk: tails.zip(portfolio.equity.ok()).map(|(tails, equity)| tail_views(tails, equity)),
         correlations: correlations(gate, &portfolio),
         rules: gate.uses(account, &rules, pairs)?.iter().map(RuleUseView::from).collect(),
-        headroom: symbols.iter().flat_map(|symbol| headroom(gate, account, *symbol, &rules, at)).collect(),
+        headroom: symbols.iter().flat_map(|symbol| headroom(gate, account, *symbol, &rules, (at, pairs))).collect(),
         unknown,
     })
 }
@@ -244,22 +244,17 @@ fn correlations(gate: &Gate, portfolio: &Portfolio) -> CorrelationsView {
     CorrelationsView { symbols, matrix }
 }
 
-fn headroom<'a>(
-    gate: &'a Gate,
-    account: AccountId,
-    symbol: Symbol,
-    rules: &'a RuleList<'a>,
-    at: Millis,
-) -> impl Iterator<Item = HeadroomView> + 'a {
-    [Side::Buy, Side::Sell].into_iter().filter_map(move |side| {
-        let found = gate.headroom(account, (symbol, side), None, rules, at)?;
+fn headroom(gate: &Gate, account: AccountId, symbol: Symbol, rules: &RuleList<'_>, (at, pairs): (Millis, &mut Pairs)) -> Vec<HeadroomView> {
+    let mut of = |side: Side| {
+        let found = gate.headroom(account, (symbol, side), None, rules, (at, pairs))?;
         Some(HeadroomView {
             symbol: symbol.to_string(),
             side: side.as_str(),
             qty: found.qty.map(|qty| units_text(i128::from(qty.0))),
             binds: found.binds.as_ref().map(Binds::from),
         })
-    })
+    };
+    [Side::Buy, Side::Sell].into_iter().filter_map(&mut of).collect()
 }
 
 /// Why figures are `null`.

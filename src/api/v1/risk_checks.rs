@@ -386,7 +386,7 @@ fn sized(gate: &Gate, account: AccountId, asked: &SizeAsked, at: Millis) -> Opti
     let instrument = gate.symbol(asked.symbol).and_then(|state| state.instrument);
     let equity = equity(book, gate.symbols());
     let rules = gate.rule_list(Asking::All)?;
-    let headroom = gate.headroom(account, (asked.symbol, asked.side), Some(asked.entry), &rules, at)?;
+    let headroom = gate.headroom(account, (asked.symbol, asked.side), Some(asked.entry), &rules, (at, &mut Pairs::default()))?;
     let sizing = match (equity, instrument) {
         (_, None) => Err("UNKNOWN_INSTRUMENT"),
         (Err(blind), _) => Err(crate::gate::Unmeasured::from(blind).as_str()),
