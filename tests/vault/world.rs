@@ -62,7 +62,9 @@ impl World {
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let line = BufReader::new(child.stdout.take().unwrap()).lines().next().expect("it says where it listens").unwrap();
         let at = |name: &str| line.split(&format!("{name}=http://")).nth(1).unwrap().split([' ', '/']).next().unwrap().to_owned();
-        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30))).build();
+        // Each request has a connection of its own: one that was kept may be closed as it is used again.
+        let agent = Agent::config_builder().http_status_as_error(false).max_idle_connections(0);
+        let agent = agent.timeout_global(Some(Duration::from_secs(30))).build();
         let daemon = Daemon { http: at("http"), metrics: at("metrics"), child, agent: agent.into() };
         let begun = Instant::now();
         while daemon.get("/readyz").0 != 200 {
