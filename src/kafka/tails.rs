@@ -16,6 +16,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::log::{LogError, StoredRecord, Topic};
+use crate::priority::give_way;
 
 use super::client::{Context, Nobody};
 use super::cluster::{Cluster, is_absent, offset};
@@ -199,6 +200,7 @@ impl Tail {
 
     /// Fetches until it is of no use any more.
     fn fetch(&self) {
+        give_way();
         let mut swept = Instant::now();
         while !self.is_ended() {
             match self.consumer.poll(POLL) {
