@@ -32,8 +32,6 @@ pub mod log;
 pub mod market;
 #[cfg(feature = "daemon")]
 pub mod notify;
-#[cfg(feature = "daemon")]
-pub mod priority;
 pub mod risk;
 #[cfg(feature = "daemon")]
 pub mod snapshot;

@@ -17,7 +17,6 @@ const FLOORS: &[(&str, u8)] = &[
     ("wire", 4),
     ("log", 4),
     ("telemetry", 4),
-    ("priority", 4),
     ("engine", 5),
     ("generate", 5),
     ("kafka", 6),

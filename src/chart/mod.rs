@@ -27,7 +27,6 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 
 use crate::log::Topics;
-use crate::priority::give_way;
 
 pub use bar::{Bar, Origin, Stamp};
 pub use projection::{Bounds, Feed};
@@ -100,10 +99,7 @@ impl Charts {
             changes,
         });
         let of_thread = Arc::clone(&shared);
-        let run = move || {
-            give_way();
-            follower::run(&topics, &options, &of_thread);
-        };
+        let run = move || follower::run(&topics, &options, &of_thread);
         let thread = std::thread::Builder::new().name("charts".to_owned()).spawn(run)?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }

@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 use super::replica::{Listener, Reached};
 use crate::domain::{Millis, RuleId};
 use crate::log::{OutputRecord, Topics};
-use crate::priority::give_way;
 use crate::snapshot::aside::move_aside;
 
 use block::{Block, Summary, block_of};
@@ -205,10 +204,7 @@ impl Decisions {
             return;
         }
         let (Some(itself), generation) = (self.itself.upgrade(), self.generation.load(Ordering::Acquire)) else { return };
-        let fill = move || {
-            give_way();
-            itself.backfill(shard, gap, check, generation);
-        };
+        let fill = move || itself.backfill(shard, gap, check, generation);
         match std::thread::Builder::new().name(format!("decisions-{shard}")).spawn(fill) {
             Ok(thread) => locked(&self.threads).push(thread),
             Err(error) => tracing::error!(%error, shard, "older decisions cannot be indexed"),

@@ -2,7 +2,8 @@
 //!
 //! Invariant: what it gives are the records from the asked offset on, in offset order; that there are no more it says only where the
 //! brokers said so within the last second. Whoever asks for another place than the one where he was left, or takes too long, is sent
-//! away and reads in ranges. Deliberately absent: bulk reading, and followers that share a partition.
+//! away and reads in ranges. Only the thread that polls changes what is assigned: what it has polled is never of another assignment than
+//! the one that it knows. Deliberately absent: bulk reading, and followers that share a partition.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,6 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::log::{LogError, StoredRecord, Topic};
-use crate::priority::give_way;
 
 use super::client::{Context, Nobody};
 use super::cluster::{Cluster, is_absent, offset};
@@ -24,8 +24,8 @@ use super::error::log_error;
 use super::reader::stored;
 use super::settings::Role;
 
-/// How long a poll waits, and so how long an end takes at most.
-const POLL: Duration = Duration::from_millis(100);
+/// How long a poll waits, and so how long an end, or a new partition, takes at most.
+const POLL: Duration = Duration::from_millis(20);
 /// How long the brokers' word that there is no more is taken for true.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 /// How long a follower waits for what the client is about to fetch, before he reads it himself.
@@ -67,7 +67,7 @@ impl Tails {
     /// Stays at an offset, behind which the brokers have nothing: the partition ends at `end`.
     ///
     /// # Errors
-    /// The settings are refused, or the client does not take it.
+    /// The settings are refused.
     pub(super) fn stay(&self, topic: Topic, partition: u32, from: u64, end: u64) -> Result<(), LogError> {
         let tail = {
             let mut topics = locked(&self.topics);
@@ -80,7 +80,8 @@ impl Tails {
                 None => topics.entry(topic).or_insert(Tail::start(&self.cluster, topic)?).clone(),
             }
         };
-        tail.stay(partition, from, end)
+        tail.stay(partition, from, end);
+        Ok(())
     }
 }
 
@@ -96,13 +97,23 @@ impl Drop for Tails {
 struct Tail {
     name: String,
     consumer: BaseConsumer<Context<Nobody>>,
-    places: Mutex<BTreeMap<u32, Place>>,
+    places: Mutex<Places>,
     arrived: Condvar,
     ended: AtomicBool,
 }
 
+/// Who stands where.
+#[derive(Default)]
+struct Places {
+    of: BTreeMap<u32, Place>,
+    /// Partitions that are still assigned, and nobody's.
+    left: Vec<u32>,
+}
+
 /// Where a follower was left.
 struct Place {
+    /// The client fetches for it.
+    assigned: bool,
     /// What he asks for next.
     next: u64,
     /// What is fetched next.
@@ -148,10 +159,10 @@ impl Tail {
         let deadline = Instant::now() + PATIENCE;
         let mut places = locked(&self.places);
         loop {
-            let Some(place) = places.get_mut(&partition) else { return Found::Elsewhere };
+            let Some(place) = places.of.get_mut(&partition) else { return Found::Elsewhere };
             let waits = deadline.saturating_duration_since(Instant::now());
             if place.next != from || self.is_ended() || (waits.is_zero() && place.is_waiting()) {
-                self.leave(&mut places, partition);
+                places.leave(partition);
                 return Found::Elsewhere;
             }
             place.asked = Instant::now();
@@ -162,32 +173,36 @@ impl Tail {
         }
     }
 
-    fn stay(&self, partition: u32, from: u64, end: u64) -> Result<(), LogError> {
-        let now = Instant::now();
+    fn stay(&self, partition: u32, from: u64, end: u64) {
         let mut places = locked(&self.places);
-        if let Some(place) = places.get_mut(&partition).filter(|place| place.next == from && place.fetched.is_empty()) {
-            (place.end, place.confirmed) = (Some(end), now);
-            return Ok(());
+        match places.of.get_mut(&partition).filter(|place| place.next == from) {
+            // What came while the brokers were asked is there for the next read.
+            Some(place) if !place.fetched.is_empty() => {}
+            Some(place) => (place.end, place.confirmed) = (Some(end), Instant::now()),
+            None => {
+                places.leave(partition);
+                places.of.insert(partition, Place::at_end(from, end));
+            }
         }
-        self.leave(&mut places, partition);
-        self.consumer
-            .incremental_assign(&self.partition(partition, Some(from))?)
-            .map_err(|error| log_error(&error, "staying at an end"))?;
-        let fetched = VecDeque::new();
-        places.insert(
-            partition,
-            Place { next: from, fetches: from, fetched, bytes: 0, at_end: true, end: Some(end), confirmed: now, asked: now },
-        );
-        Ok(())
     }
 
-    fn leave(&self, places: &mut BTreeMap<u32, Place>, partition: u32) {
-        if places.remove(&partition).is_some()
-            && let Ok(partition) = self.partition(partition, None)
-            && let Err(error) = self.consumer.incremental_unassign(&partition)
-        {
-            tracing::debug!(%error, topic = self.name, "a client keeps a partition");
+    /// Fetches for whom stands somewhere, and for nobody else.
+    fn settle(&self) {
+        let mut places = locked(&self.places);
+        let Places { of, left } = &mut *places;
+        for partition in left.drain(..) {
+            let unassigned = self.partition(partition, None).map(|partition| self.consumer.incremental_unassign(&partition));
+            if let Ok(Err(error)) = unassigned {
+                tracing::debug!(%error, topic = self.name, "a client keeps a partition");
+            }
         }
+        of.retain(|partition, place| {
+            if !place.assigned {
+                let assigned = self.partition(*partition, Some(place.next)).map(|at| self.consumer.incremental_assign(&at));
+                place.assigned = matches!(assigned, Ok(Ok(())));
+            }
+            place.assigned
+        });
     }
 
     fn partition(&self, partition: u32, from: Option<u64>) -> Result<TopicPartitionList, LogError> {
@@ -200,9 +215,9 @@ impl Tail {
 
     /// Fetches until it is of no use any more.
     fn fetch(&self) {
-        give_way();
         let mut swept = Instant::now();
         while !self.is_ended() {
+            self.settle();
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => self.came(&message),
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.ended_at(partition),
@@ -215,18 +230,18 @@ impl Tail {
             }
         }
         // Who waits reads in ranges.
-        locked(&self.places).clear();
+        locked(&self.places).of.clear();
         self.arrived.notify_all();
     }
 
     fn came(&self, message: &BorrowedMessage<'_>) {
         let (Ok(partition), at) = (u32::try_from(message.partition()), offset(message.offset())) else { return };
         let mut places = locked(&self.places);
-        // What is older than the place was on its way when somebody left.
-        let Some(place) = places.get_mut(&partition).filter(|place| place.fetches <= at) else { return };
+        // A place that is not assigned yet has nothing to do with what is still fetched for the one before.
+        let Some(place) = places.of.get_mut(&partition).filter(|place| place.assigned && place.fetches <= at) else { return };
         place.take(stored(message));
         if place.bytes > BYTES_KEPT {
-            self.leave(&mut places, partition);
+            places.leave(partition);
         }
         drop(places);
         self.arrived.notify_all();
@@ -234,7 +249,7 @@ impl Tail {
 
     fn ended_at(&self, partition: i32) {
         let Ok(partition) = u32::try_from(partition) else { return };
-        if let Some(place) = locked(&self.places).get_mut(&partition) {
+        if let Some(place) = locked(&self.places).of.get_mut(&partition).filter(|place| place.assigned) {
             (place.at_end, place.confirmed) = (true, Instant::now());
         }
         self.arrived.notify_all();
@@ -255,16 +270,29 @@ impl Tail {
 
     fn leave_all(&self, which: impl Fn(&Place) -> bool) {
         let mut places = locked(&self.places);
-        let left: Vec<u32> = places.iter().filter(|(_, place)| which(place)).map(|(partition, _)| *partition).collect();
+        let left: Vec<u32> = places.of.iter().filter(|(_, place)| which(place)).map(|(partition, _)| *partition).collect();
         for partition in left {
-            self.leave(&mut places, partition);
+            places.leave(partition);
         }
         drop(places);
         self.arrived.notify_all();
     }
 }
 
+impl Places {
+    fn leave(&mut self, partition: u32) {
+        if self.of.remove(&partition).is_some_and(|place| place.assigned) {
+            self.left.push(partition);
+        }
+    }
+}
+
 impl Place {
+    fn at_end(from: u64, end: u64) -> Self {
+        let (fetched, now) = (VecDeque::new(), Instant::now());
+        Self { assigned: false, next: from, fetches: from, fetched, bytes: 0, at_end: true, end: Some(end), confirmed: now, asked: now }
+    }
+
     /// Whether it is not known yet what comes, or that nothing does.
     fn is_waiting(&self) -> bool {
         self.fetched.is_empty() && !self.at_end

@@ -16,7 +16,6 @@ use super::{Listener, Reached, ReplicaOptions, Shard, locked};
 use crate::domain::InputTopic;
 use crate::engine::{FoldError, Offer, Replica, SnapshotStore, Standing};
 use crate::log::{LogError, OutputRecord, OutputTopic, StoredRecord, Topic, Topics};
-use crate::priority::give_way;
 use crate::telemetry;
 use crate::wire::frame;
 
@@ -55,7 +54,6 @@ impl Follower {
 
     /// Follows until it is told to stop.
     pub fn run(mut self) {
-        give_way();
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime,
             Err(error) => return self.break_down(&format!("its thread cannot wait: {error}")),
