@@ -61,6 +61,10 @@ fn protect(headers: &mut HeaderMap, tls: bool) {
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
     for (name, value) in fixed {
+        // A page of ours with a form says itself where it may be sent, and that it names its origin.
+        if is_page && (name == header::CONTENT_SECURITY_POLICY || name == header::REFERRER_POLICY) && headers.contains_key(&name) {
+            continue;
+        }
         headers.insert(name, HeaderValue::from_static(value));
     }
     if !headers.contains_key(header::CACHE_CONTROL) {

@@ -61,6 +61,8 @@ pub(super) async fn upkeep(vault: Arc<Vault>) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
         ticks.tick().await;
+        // Another instance may have made a key that ours does not open: the metric follows.
+        drop(vault.status().await);
         match vault.upkeep(DAEMON, now()).await {
             Ok(None) => {}
             Ok(Some(rotation)) => {

@@ -91,6 +91,12 @@ struct Round {
 impl Courier {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let actor = format!("ordergate/{}", shared.options.instance);
+        // increase() does not see a counter's first event, so that those of the alarms are there before it.
+        for channel in shared.channels.ready() {
+            for result in ["expired", "lost"] {
+                counter!(NOTIFY_DELIVERIES, "channel" => channel.as_str(), "result" => result).absolute(0);
+            }
+        }
         Self { shared, actor, lease_version: 0, lease_until: i64::MAX }
     }
 
@@ -108,7 +114,9 @@ impl Courier {
                 End::Deposed => tracing::warn!("another instance delivers notifications now"),
                 End::Log(error) => pause(&error).await,
             }
+            rest();
         }
+        rest();
         self.release().await;
     }
 
@@ -161,6 +169,10 @@ impl Courier {
         tracing::info!(pending = round.desk.pending(), "delivering notifications");
         loop {
             if let Err(end) = self.step(&mut round).await {
+                if matches!(end, End::Log(_)) {
+                    // What was delivered is saved, if it can be: it would be sent again.
+                    self.finish(round).await;
+                }
                 return end;
             }
             tell(&mut round.desk);
@@ -417,6 +429,15 @@ fn wakes_in(round: &Round) -> Duration {
         LOOK_EVERY
     };
     due.min(save).min(LOOK_EVERY)
+}
+
+/// Who does not deliver has nothing pending, and knows of nobody who is down.
+fn rest() {
+    gauge!(NOTIFY_PENDING).set(0.0);
+    gauge!(NOTIFY_HELD).set(0.0);
+    for channel in Channel::ALL {
+        gauge!(NOTIFY_DOWN, "channel" => channel.as_str()).set(0.0);
+    }
 }
 
 fn tell(desk: &mut Desk) {

@@ -80,7 +80,7 @@ impl Notifier {
             Ok::<(), VerifyError>(())
         });
         made.await?;
-        self.verify(user, channel, actor).await
+        if channel == Channel::Webhook { self.challenge(user, actor).await } else { self.verify(user, channel, actor).await }
     }
 
     /// Sends what proves a person's address once more, or asks the webhook once more.
@@ -89,6 +89,10 @@ impl Notifier {
     /// See [`VerifyError`].
     pub async fn verify(&self, user: &str, channel: Channel, actor: &str) -> Result<u64, VerifyError> {
         if channel == Channel::Webhook {
+            // The address may be somebody else's until it has answered.
+            if !self.try_out(user, channel) {
+                return Err(VerifyError::TooOften);
+            }
             return self.challenge(user, actor).await;
         }
         let now = super::now_ms();

@@ -3,11 +3,14 @@
 //! Invariant: reads only, but for the note that a reminder was sent. Deliberately absent: secrets, even opened ones; a verification
 //! forgets each before it opens the next.
 
+use metrics::gauge;
+
 use super::keys::Lock;
 use super::reminder::{Reminder, Sent, due};
 use super::stored::{Broker, Standing, Stored};
 use super::{Locked, Vault, VaultError};
 use crate::directory::Kind;
+use crate::telemetry::VAULT_LOCKED;
 
 /// After so many a verification lets others run.
 const BREATH: usize = 64;
@@ -103,6 +106,14 @@ pub struct ReminderDue {
 impl Vault {
     /// How the vault is. Derives KEKs that were not tried yet.
     pub async fn status(&self) -> VaultStatus {
+        let status = self.looked_at().await;
+        // Where nothing was ever sealed nobody misses the master key.
+        let is_missed = status.state == State::Locked && (status.secrets > 0 || !status.keks.is_empty());
+        gauge!(VAULT_LOCKED).set(if is_missed { 1.0 } else { 0.0 });
+        status
+    }
+
+    async fn looked_at(&self) -> VaultStatus {
         let uses = self.uses();
         let rotating = self.rotating.try_lock().is_err();
         let secrets = uses.values().sum();

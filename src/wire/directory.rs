@@ -72,6 +72,19 @@ pub enum DirectoryRefusal {
 }
 
 impl DirectoryRefusal {
+    /// All that [`DirectoryRefusal::code`] says.
+    pub const CODES: [&'static str; 9] = [
+        "DIRECTORY_NO_KEY",
+        "DIRECTORY_KEY",
+        "DIRECTORY_TOO_LARGE",
+        "DIRECTORY_NOT_JSON",
+        "DIRECTORY_STRANGER",
+        "DIRECTORY_TWICE",
+        "DIRECTORY_MISSING",
+        "DIRECTORY_WRONG",
+        "DIRECTORY_DISAGREES",
+    ];
+
     /// A stable name of it.
     #[must_use]
     pub const fn code(&self) -> &'static str {

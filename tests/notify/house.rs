@@ -103,8 +103,17 @@ impl House {
         let mail = self.until("the mail", || self.smtp.mails().pop());
         let text = mail.text.replace("=\n", "").replace("=3D", "=");
         let token = text.split("confirm?token=").nth(1).unwrap().split(|c: char| c.is_whitespace() || c == '"').next().unwrap();
-        let answer = gate.post("/api/v1/notification-contacts/confirm", "application/x-www-form-urlencoded", &format!("token={token}"));
-        assert_eq!(answer.0, 200, "{}", answer.1);
+        let url = format!("http://{}/api/v1/notification-contacts/confirm", gate.http);
+        let page = gate.agent.get(format!("{url}?token={token}")).call().unwrap();
+        let policy = page.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("form-action 'self'"), "a browser would not send the form: {policy}");
+        assert_eq!(page.headers()["referrer-policy"], "same-origin", "a browser would send the form with Origin: null");
+        let form = gate
+            .agent
+            .post(url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("origin", format!("http://{}", gate.http));
+        assert_eq!(form.send(format!("token={token}")).unwrap().status(), 200);
         ask(gate, "PUT", "/notification-contacts/sms", Some(&json!({"address": "+491511234567"})), 200);
         let form = self.until("the text message", || self.sms.received().pop()).body;
         let message = form.split("Body=").nth(1).unwrap().split('&').next().unwrap();

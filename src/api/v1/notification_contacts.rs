@@ -273,12 +273,12 @@ async fn confirm(
 
 fn page(status: StatusCode, inside: &str) -> Response {
     let html = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>ordergate</title><body>{inside}</body></html>");
-    let policy = "default-src 'none'; form-action 'self'; frame-ancestors 'none'";
+    let policy = "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, policy),
-        // The token stands in the page's address.
-        (header::REFERRER_POLICY, "no-referrer"),
+        // The token stands in the page's address. With no-referrer a browser would send the form with `Origin: null`, which is refused.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ];
     (status, headers, html).into_response()

@@ -230,10 +230,14 @@ fn known(notifier: &Notifier, caller: &Caller, id: &str) -> Result<RaisedId, Pro
 
 async fn mark<R>(notifier: &Notifier, caller: &Caller, mut make: impl FnMut(&mut Marks) -> R) -> Result<R, Problem> {
     let user = own(caller);
+    // Looked at before the inbox: one that is still being read from the log may be full of old ones, and its newest marks are to stay.
+    let is_whole = notifier.is_filled();
     let (inbox, _) = notifier.inbox(user);
     let changed = notifier.book().change(user, &caller.name, None, |marks: &mut Marks| {
         let made = make(marks);
-        marks.prune(&inbox);
+        if is_whole {
+            marks.prune(&inbox);
+        }
         Ok::<_, Problem>(made)
     });
     Ok(changed.await.map_err(change_problem)?.0)

@@ -52,6 +52,10 @@ impl Follower {
         let settle_ms = i64::try_from(shared.options.settle.as_millis()).unwrap_or(i64::MAX / 2);
         let apart_ms = i64::try_from(unique() % 1_000).unwrap_or(0) * settle_ms / 2_000;
         let changes = shared.topics.changes();
+        // increase() does not see a counter's first event, so that each is there before it.
+        for code in DirectoryRefusal::CODES {
+            counter!(telemetry::DIRECTORY_REFUSED, "code" => code).absolute(0);
+        }
         Ok(Self { shared, changes, sent: BTreeMap::new(), settle_ms: settle_ms + apart_ms, refused: 0, begun: false, failing: false })
     }
 

@@ -115,6 +115,11 @@ impl Lane {
         self.ready.is_empty() && self.later.is_empty() && self.in_flight == 0 && self.failures == 0
     }
 
+    /// Whether nothing goes along it any more and its pause is over.
+    pub(super) fn is_over(&self, now: i64) -> bool {
+        self.ready.is_empty() && self.later.is_empty() && self.in_flight == 0 && now >= self.open_at
+    }
+
     /// Whether the last attempt found it down.
     pub(super) const fn is_down(&self) -> bool {
         self.failures > 0

@@ -393,7 +393,8 @@ impl Desk {
         for unit in ended {
             self.settle(unit, now, Dead::Expired, "");
         }
-        self.lanes.retain(|_, lane| !lane.is_idle());
+        // A way that was down and that nothing waits for is not asked again: nobody would ever find it up.
+        self.lanes.retain(|_, lane| !lane.is_over(now));
         self.storms.forget(now);
     }
 
