@@ -267,6 +267,60 @@ fn who_is_refused_before_the_body_was_read_hears_it_and_asks_on_over_the_same_co
 }
 
 #[test]
+fn a_token_makes_no_token_that_outlives_it() {
+    let house = house(UNLIMITED);
+    let make = |bearer: &str, ends: Option<&str>| {
+        let mut body = json!({"name": "t", "scopes": []});
+        if let Some(ends) = ends {
+            body["expires_at"] = ends.into();
+        }
+        house.as_of(bearer, "POST", "/api/v1/api-tokens", Some(&body))
+    };
+    let short = make(&house.token("alice"), Some("2098-01-01T00:00:00Z")).text("secret");
+    for ends in [None, Some("2098-01-01T00:00:01Z")] {
+        let refused = make(&short, ends);
+        assert_eq!((refused.code(), refused.text("field").as_str()), ((403, "FORBIDDEN"), "expires_at"));
+    }
+    assert_eq!(make(&short, Some("2098-01-01T00:00:00Z")).status, 201);
+    let endless = make(&house.token("alice"), None).text("secret");
+    assert_eq!(make(&endless, None).status, 201);
+}
+
+#[test]
+fn whom_a_kill_switch_closes_does_not_end_the_closing() {
+    let house = house(UNLIMITED);
+    let (root, alice) = (house.token("root"), house.token("alice"));
+    let order = order("I-1").replace("ACC1", "ALICE1");
+    let fill = r#"{"event":"fill","exec_id":"E-1","client_order_id":"I-1","account":"ALICE1","symbol":"AAPL","side":"buy","qty":"1","price":"100"}"#;
+    let lines = opening()
+        + &line("gate.control", "ALICE1", r#"{"event":"account_opened","account":"ALICE1","owner":"alice","cash":"100000"}"#)
+        + &line("orders.intents", "ALICE1", &order)
+        + &line("orders.executions", "ALICE1", fill);
+    let url = format!("http://{}/api/v1/records", house.gate.http);
+    let request = house.gate.agent.post(url).header("content-type", "application/x-ndjson");
+    assert_eq!(request.header("authorization", format!("Bearer {root}")).send(&lines).unwrap().status(), 200);
+    let halt = |token: &str, more: &Value| {
+        let mut body = json!({"state": "halted", "reason": "r"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        house.as_of(token, "POST", "/api/v1/accounts/ALICE1/state", Some(&body))
+    };
+    let flattening = || house.as_of(&root, "GET", "/api/v1/accounts/ALICE1/kill", None).body["flattening"].clone();
+    let why = json!({"reason": "drill"});
+    let begun = Instant::now();
+    while house.as_of(&root, "POST", "/api/v1/accounts/ALICE1/kill", Some(&why)).status != 202 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(flattening(), true);
+    assert_eq!(halt(&alice, &json!({})).code(), (403, "FORBIDDEN"));
+    assert_eq!(halt(&alice, &json!({"symbol": "AAPL"})).status, 200, "another scope ends nothing");
+    assert_eq!((halt(&alice, &json!({"flatten": true})).status, flattening()), (200, json!(true)));
+    assert_eq!((halt(&root, &json!({})).status, flattening()), (200, json!(false)), "an administrator may");
+    assert_eq!(halt(&root, &json!({"symbol": "AAPL", "flatten": true})).status, 200);
+    assert_eq!(halt(&alice, &json!({"symbol": "AAPL"})).code(), (403, "FORBIDDEN"));
+    assert_eq!(halt(&alice, &json!({"symbol": "NOBODYS"})).status, 200);
+}
+
+#[test]
 fn a_foreign_account_does_not_exist_and_a_role_ends_where_it_ends() {
     let house = house(UNLIMITED);
     let (root, alice, bob, eye) = (house.token("root"), house.token("alice"), house.token("bob"), house.token("eye"));
@@ -357,6 +411,10 @@ fn a_create_that_is_sent_again_with_its_key_makes_one_and_shows_no_secret_twice(
     assert_eq!((make("u-1").status, make("u-1").status), (201, 201));
     assert_eq!(make("u-2").code(), (409, "ALREADY_EXISTS"));
     assert_eq!(make("u-2").code(), (409, "ALREADY_EXISTS"), "a repeat does not claim what somebody else made");
+    let other = json!({"name": "carol", "role": "user", "password": "another correct horse battery"});
+    let again = house.ask("POST", "/api/v1/users", &[("authorization", &bearer), ("idempotency-key", "u-1")], Some(&other));
+    assert_eq!(again.status, 201, "nothing that is kept tells of the password");
+    assert_eq!(house.login("carol").status, 200, "it is still the first one");
     let secret = first.text("secret");
     let lines = opening();
     let url = format!("http://{}/api/v1/records", house.gate.http);

@@ -146,6 +146,17 @@ impl Gate {
         })
     }
 
+    /// Whether the state of exactly this scope still closes positions: another record of the same scope would end that.
+    #[must_use]
+    pub fn is_flattening(&self, account: AccountId, symbol: Option<Symbol>) -> bool {
+        let symbol = symbol.map(|symbol| self.index.symbol(&symbol, &self.shared.symbols));
+        // A symbol that nobody knows has no positions.
+        let (Some(ix), false) = (self.index.account(&account, &self.accounts), symbol == Some(None)) else { return false };
+        let key = ScopeKey { account: Some(ix), strategy: None, symbol: symbol.flatten() };
+        let is_it = |scope: u32| self.shared.scopes.get(scope as usize).is_some_and(|scope| scope.key == key);
+        self.accounts[ix as usize].closings.iter().any(|closing| matches!(closing.owner, Owner::Scope(scope) if is_it(scope)))
+    }
+
     /// What is still open of a kill switch in an account.
     #[must_use]
     pub fn killing(&self, account: AccountId) -> Option<Killing> {

@@ -25,7 +25,7 @@ use crate::api::caller::Caller;
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
 use crate::control::commands::{Also, ControlRecord};
-use crate::domain::{AccountId, Source, TradingState};
+use crate::domain::{AccountId, Source, Symbol, TradingState};
 use crate::gate::Gate;
 
 /// The paths.
@@ -356,6 +356,14 @@ async fn set_state(
     };
     if word != TradingState::Halted {
         caller.require_admin()?;
+    } else if !caller.is_admin() && !flatten && strategy.is_none() {
+        // To halt what is being closed would end the closing: whom a limit holds does not take it off.
+        let only = symbol.as_deref().map(|symbol| Symbol::parse(symbol.as_bytes()));
+        let question = move |gate: &Gate, account| Some(only != Some(None) && gate.is_flattening(account, only.flatten()));
+        if books.ask_of(&caller, &id, question).await? {
+            let what = "it is being flattened, which this would end: ask for `flatten` too, or an administrator";
+            return Err(Problem::new(ApiCode::Forbidden, what).field("flatten"));
+        }
     }
     let mut scope = json!({"account": id});
     for (name, value) in [("symbol", symbol), ("strategy", strategy)] {

@@ -142,6 +142,13 @@ async fn create(
     let at = |text: String| text.parse::<Timestamp>().map(Timestamp::as_millisecond);
     let expires_at = expires_at.map(at).transpose();
     let expires_at = expires_at.map_err(|_| Problem::new(ApiCode::InvalidField, "no RFC 3339 date and time").field("expires_at"))?;
+    let own_end = match &caller.proof {
+        Some(Proof::Token(id)) => desk.people.token(id).and_then(|token| token.body.expires_at),
+        Some(_) | None => None,
+    };
+    if own_end.is_some_and(|own_end| expires_at.is_none_or(|at| at > own_end)) {
+        return Err(Problem::new(ApiCode::Forbidden, "a token makes no token that outlives it").field("expires_at"));
+    }
     let fresh = random_id().map_err(|error| people_problem(error.into()))?;
     let begun = idempotency::begin(desk.people.directory(), &caller, "POST /api-tokens", &headers, &body.bytes, fresh).await?;
     if let Some(token) = desk.people.token(&begun.id).filter(|_| begun.again) {
