@@ -246,10 +246,10 @@ impl Desk {
         }
     }
 
-    /// The term is over: whoever waits for something uncommitted is told so, by a closed channel.
+    /// The term is over: whoever waits for something uncommitted is told so, by a closed channel. What was answered is in
+    /// `gate.decisions`; kept here, it would take memory for every shard that was ever ours.
     pub fn give_up(&mut self) {
-        self.wanted.clear();
-        self.deliveries.clear();
+        *self = Self::default();
     }
 
     /// Forgets requesters who do not wait any more.
@@ -269,5 +269,28 @@ pub(super) fn drain(inbox: &Receiver<Request>) -> Vec<Request> {
             Ok(request) => requests.push(request),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => return requests,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_up_to_a_bound_and_not_beyond_their_term() {
+        let mut desk = Desk::default();
+        let source = |offset| Source { topic: InputTopic::Intents, partition: 0, offset };
+        for seq in 1..=ANSWERS_KEPT as u64 + 10 {
+            desk.answer_all(&[source(seq)], seq, &[]);
+        }
+        assert_eq!((desk.kept.len(), desk.order.len()), (ANSWERS_KEPT, ANSWERS_KEPT));
+        let (reply, mut late) = oneshot::channel();
+        desk.ask(source(ANSWERS_KEPT as u64), reply, true);
+        assert_eq!(late.try_recv().map(|answer| answer.seq), Ok(ANSWERS_KEPT as u64));
+        desk.give_up();
+        assert_eq!((desk.kept.capacity(), desk.order.capacity()), (0, 0), "what is over takes memory");
+        let (reply, mut late) = oneshot::channel();
+        desk.ask(source(ANSWERS_KEPT as u64), reply, true);
+        assert!(late.try_recv().is_err());
     }
 }

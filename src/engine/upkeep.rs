@@ -2,6 +2,7 @@
 //!
 //! Invariant: none of it decides anything, and a snapshot is taken only with nothing in flight.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::log::{ShardLog, ShardTopic};
@@ -174,9 +175,10 @@ impl<L: ShardLog> Shard<L> {
     fn forget_term(&mut self) {
         self.log.abandon();
         self.desk.give_up();
-        self.inbox.clear();
+        // With their room: after a backlog it is more than a follower ever needs.
+        self.inbox = VecDeque::new();
         self.inbox_bytes = 0;
-        self.acknowledgements.clear();
+        self.acknowledgements = VecDeque::new();
     }
 
     fn give_up_late(&mut self, draining: Draining) -> Result<(), Trouble> {

@@ -88,7 +88,8 @@ impl Inbox {
     pub(super) fn begin_run(&self) -> u64 {
         let mut post = self.post();
         post.run += 1;
-        post.inputs.clear();
+        // With its room: after a backlog it is more than a follower ever needs.
+        post.inputs = VecDeque::new();
         post.input_bytes = 0;
         post.lost = None;
         post.positions.clear();
@@ -313,6 +314,8 @@ mod tests {
         let mut events = Vec::new();
         inbox.take(&mut events, 1, Duration::ZERO).unwrap();
         assert!(reader.join().unwrap());
+        inbox.begin_run();
+        assert_eq!(inbox.post().inputs.capacity(), 0, "a backlog that is over takes memory");
     }
 
     #[test]

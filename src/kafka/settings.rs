@@ -56,6 +56,7 @@ const FIXED: &[(&str, &[&str], &str)] = &[
     ("acks", &["all", "-1"], "with less an acknowledged frame can be lost with its leader"),
     ("request.required.acks", &["all", "-1"], "with less an acknowledged frame can be lost with its leader"),
     ("enable.gapless.guarantee", &["true"], "a frame behind a lost one does not count"),
+    ("delivery.report.only.error", &["false"], "what is written would never be known to be there, and nothing would be decided"),
     ("message.timeout.ms", &["0"], "a message that times out leaves a hole, and may land all the same"),
     ("delivery.timeout.ms", &["0"], "a message that times out leaves a hole, and may land all the same"),
     ("enable.auto.commit", &["false"], "the positions are in the ledger, not in the group's offsets"),
@@ -98,6 +99,8 @@ pub const SECRETS: &[&str] = &[
     "ssl.key.pem",
     "sasl.oauthbearer.client.secret",
     "sasl.oauthbearer.config",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
 ];
 
 /// What may not be passed on.
@@ -322,8 +325,10 @@ mod tests {
             ("auto.offset.reset", "latest"),
             ("isolation.level", "read_uncommitted"),
             ("message.timeout.ms", "5000"),
+            ("delivery.report.only.error", "true"),
             ("group.id", "other"),
             ("sasl.password", "x"),
+            ("sasl.oauthbearer.assertion.private.key.pem", "x"),
             ("transactional.id", "t"),
         ] {
             assert!(refused(name, value).is_some(), "{name} = {value}");
