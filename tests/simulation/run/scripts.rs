@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing else goes wrong in them. The seeds mix them with everything (`run.rs`).
 
+mod topics;
+
 use super::*;
 use ordergate::log::OutputTopic;
 use ordergate::wire::frame::Routing;
@@ -163,7 +165,18 @@ fn a_follower_stops_at_once() {
 
 #[test]
 fn of_several_that_claim_at_once_one_owns_and_the_others_follow() {
-    let mut simulation = Simulation::with_owner(3);
+    claim_at_once(Simulation::with_owner(3));
+}
+
+/// Their claims are the same, byte for byte: only the place in the ledger tells whose counts.
+#[test]
+fn of_two_with_one_name_that_claim_at_once_one_owns_and_the_other_follows() {
+    let mut simulation = calm(3);
+    simulation.machines[2].name = simulation.machines[1].name.clone();
+    claim_at_once(simulation.owned());
+}
+
+fn claim_at_once(mut simulation: Simulation) {
     simulation.produce_some(10);
     simulation.crash(0);
     for at in [1, 2] {
