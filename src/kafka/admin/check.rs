@@ -5,12 +5,12 @@
 //! cannot give is advice, since nobody is deceived about it.
 
 use crate::domain::InputTopic;
-use crate::log::Topic;
+use crate::log::{OutputTopic, Topic};
 
 use super::finding::{Finding, Guarantee, Severity};
 use super::look::{Seen, SeenTopic, Unseen};
 use super::wanted::{
-    BATCH_BYTES, COMPACTION_LAG_MS_MOST, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, TOMBSTONE_MS_LEAST, cleanup, compression,
+    COMPACTION_LAG_MS_MOST, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, TOMBSTONE_MS_LEAST, batch_bytes, cleanup, compression,
     is_compacted, is_ours, is_precious, retention_ms,
 };
 
@@ -83,7 +83,7 @@ impl Look<'_> {
             return;
         };
         let is_of_shards = !matches!(self.topic, Topic::Input(InputTopic::Control) | Topic::Directory | Topic::Audit)
-            && self.topic != Topic::Output(crate::log::OutputTopic::DeadLetter);
+            && self.topic != Topic::Output(OutputTopic::DeadLetter);
         let (why, mend) = if is_of_shards {
             let why = "an account's partition follows from their number: with another one its intents, its fills and its ledger part ways. \
                        The number of shards is not changed by adding partitions";
@@ -223,8 +223,13 @@ impl Look<'_> {
     }
 
     fn sizes(&mut self) {
-        if self.number("max.message.bytes").is_some_and(|value| value < BATCH_BYTES) {
-            let (guarantee, why) = if is_ours(self.topic) {
+        let (needed, wanted) = batch_bytes(self.topic);
+        if self.number("max.message.bytes").is_some_and(|value| value < needed) {
+            let (guarantee, why) = if self.topic == Topic::Output(OutputTopic::Commands) {
+                let why = "one command may name every working order of an account: one that is refused is published again and again, \
+                           and its shard decides nothing more";
+                (Some(Guarantee::WritesFit), why)
+            } else if is_ours(self.topic) {
                 let why = "an entry of the ledger has up to 512 KiB, a batch of records up to 1 MB: one that is refused stops its shard";
                 (Some(Guarantee::WritesFit), why)
             } else {
@@ -233,7 +238,7 @@ impl Look<'_> {
                     "a batch of records has up to 1 MB with librdkafka's and Java's defaults; larger ones are refused to their producers",
                 )
             };
-            self.setting("max.message.bytes", "1048588", guarantee, why);
+            self.setting("max.message.bytes", &wanted.to_string(), guarantee, why);
         }
     }
 

@@ -11,6 +11,7 @@ const INTENTS: Topic = Topic::Input(InputTopic::Intents);
 const PRICES: Topic = Topic::Input(InputTopic::Prices);
 const CONTROL: Topic = Topic::Input(InputTopic::Control);
 const DECISIONS: Topic = Topic::Output(OutputTopic::Decisions);
+const COMMANDS: Topic = Topic::Output(OutputTopic::Commands);
 const DEAD_LETTER: Topic = Topic::Output(OutputTopic::DeadLetter);
 
 fn plan() -> Plan {
@@ -195,6 +196,10 @@ fn a_topic_that_refuses_what_the_gate_writes_breaks_a_guarantee() {
     for topic in [Topic::Ledger, DECISIONS, DEAD_LETTER] {
         breaks(topic, "max.message.bytes", "600000", Guarantee::WritesFit);
     }
+    // Kafka's default takes every batch of short records, and not one command about very many orders.
+    breaks(COMMANDS, "max.message.bytes", "1048588", Guarantee::WritesFit);
+    let longest: i64 = super::super::settings::OUTPUT_BYTES_MAX.parse().unwrap();
+    assert!(longest < wanted::batch_bytes(COMMANDS).0 && wanted::batch_bytes(COMMANDS).0 <= wanted::batch_bytes(COMMANDS).1);
     advises(INTENTS, "max.message.bytes", "600000");
     assert!(i64::try_from(crate::wire::frame::ENTRY_BYTES_MAX).unwrap() < wanted::BATCH_BYTES);
 }

@@ -14,6 +14,8 @@ pub const IN_SYNC: usize = 2;
 /// The longest batch that our producers send (librdkafka's `message.max.bytes` and `batch.size`), with its head. A ledger entry is at
 /// most 512 KiB, but several short ones can share a batch.
 pub const BATCH_BYTES: i64 = 1_000_000 + 1_024;
+/// The same of commands, one of which may name every working order of an account (`OUTPUT_BYTES_MAX` of the settings).
+const COMMAND_BATCH_BYTES: i64 = 8_388_608 + 1_024;
 /// What topics are made with: Kafka's own default.
 const MESSAGE_BYTES: i64 = 1_048_588;
 /// The same of an output.
@@ -119,6 +121,16 @@ const fn message_bytes(topic: Topic) -> i64 {
     match topic {
         Topic::Output(_) => OUTPUT_BYTES,
         Topic::Input(_) | Topic::Ledger | Topic::Directory | Topic::Audit => MESSAGE_BYTES,
+    }
+}
+
+/// The longest batch that a topic must take, and what to set where it does not.
+#[must_use]
+pub const fn batch_bytes(topic: Topic) -> (i64, i64) {
+    match topic {
+        Topic::Output(OutputTopic::Commands) => (COMMAND_BATCH_BYTES, OUTPUT_BYTES),
+        Topic::Output(OutputTopic::Decisions | OutputTopic::Notifications | OutputTopic::DeadLetter) => (BATCH_BYTES, MESSAGE_BYTES),
+        Topic::Input(_) | Topic::Ledger | Topic::Directory | Topic::Audit => (BATCH_BYTES, MESSAGE_BYTES),
     }
 }
 
