@@ -3,7 +3,7 @@
 //! whatever became of those before it. Gate and echo take turns, round by round, in one run; prints a table and gates on nothing.
 //!
 //! `RATES=100,1000,5000 SECONDS=5 ROUNDS=3 LIMIT=1 cargo bench --bench kafka_latency`; `LIMIT=1` also looks for the highest rate
-//! that each holds with p99 < 50 ms. Needs `scripts/kafka-home`.
+//! that each holds with p99 < 50 ms, `SETTINGS=frame.in_flight_max=1` gives the gate settings. Needs `scripts/kafka-home`.
 
 #[path = "../tests/support/kafka/mod.rs"]
 mod kafka;
@@ -41,7 +41,9 @@ fn main() {
     cluster.create_gate_topics(1);
     cluster.create_topic("echo.in", 1);
     cluster.create_topic("echo.out", 1);
-    let mut fleet = Fleet::new(&cluster, 1, 1, &[]);
+    let settings = std::env::var("SETTINGS").unwrap_or_default();
+    let settings: Vec<(&str, &str)> = settings.split(',').filter_map(|setting| setting.split_once('=')).collect();
+    let mut fleet = Fleet::new(&cluster, 1, 1, &settings);
     fleet.start(0);
     fleet.wait_until_all_decide(1);
     let mut echo = start_echo(&cluster);

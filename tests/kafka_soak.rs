@@ -13,11 +13,17 @@ use kafka::Home;
 use kafka::client::NewRecord;
 use kafka::cluster::Cluster;
 use kafka::fleet::{Fleet, Flow, generating};
+use ordergate::engine::Partitioner;
 
 const SHARDS: i32 = 8;
 const INSTANCES: usize = 3;
 /// How often everything is restarted.
 const RESTART_EVERY: Duration = Duration::from_secs(120);
+/// The flow was made before it is decided: of an order that its own gate refused and this one allows, it knows nothing, and it would work
+/// for ever. A venue ends such orders.
+const VENUE_ENDS_EVERY: Duration = Duration::from_secs(20);
+const VENUE_ENDS_AFTER_MS: i64 = 30_000;
+const ACCOUNTS: u32 = 200;
 
 #[test]
 fn memory_stays_flat_and_decisions_come_in_time() {
@@ -34,14 +40,15 @@ fn memory_stays_flat_and_decisions_come_in_time() {
         fleet.start(place);
     }
     fleet.wait_until_all_decide(SHARDS);
-    let lines = generating(11, 200, (seconds + 60) * rate);
+    let lines = generating(11, ACCOUNTS, (seconds + 60) * rate);
     let flow = Flow::stream(&cluster, lines, 1_000, rate);
     std::thread::sleep(Duration::from_secs(3));
     // Ids are forgotten soon, so that what is remembered does not grow with the length of the run.
     let settings = br#"{"event":"gate_settings_set","id_memory_ms":20000}"#;
     cluster.produce("gate.control", &[NewRecord { key: Some(b"gate"), value: settings, ..NewRecord::default() }]);
 
-    let begun = Instant::now();
+    let (begun, mut ended) = (Instant::now(), 0);
+    let mut venue = Instant::now();
     let (mut resident, mut heap, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
     let every = std::env::var("RESTART_SECONDS").map_or(RESTART_EVERY, |text| Duration::from_secs(text.parse().expect("a number")));
     let mut next = every / 2;
@@ -50,6 +57,10 @@ fn memory_stays_flat_and_decisions_come_in_time() {
         std::thread::sleep(Duration::from_secs(5));
         resident.push((begun.elapsed().as_secs(), (0..INSTANCES).map(|place| fleet.resident_bytes(place) >> 20).collect::<Vec<_>>()));
         heap.push(heap_mib(&fleet));
+        if venue.elapsed() > VENUE_ENDS_EVERY {
+            ended += end_old_orders(&cluster, &fleet);
+            venue = Instant::now();
+        }
         if begun.elapsed() > next {
             next += every;
             let from = now_ms();
@@ -72,9 +83,36 @@ fn memory_stays_flat_and_decisions_come_in_time() {
     fleet.wait_until_all_decide(SHARDS);
     wait_until_all_is_applied(&fleet);
     fleet.stop_all();
+    println!("{ended} orders that worked for longer than {VENUE_ENDS_AFTER_MS} ms were ended by the venue");
     println!("MiB (alive, taken) of the heap of the instance that was never restarted: {heap:?}");
     report(&cluster, sent, &resident, &restarts);
     cluster.audit_clean(&["--drained", "--timeout", "1500"]);
+}
+
+/// Ends the orders that have worked for long; says how many.
+fn end_old_orders(cluster: &Cluster, fleet: &Fleet) -> usize {
+    let (mut ended, now) = (Vec::new(), now_ms());
+    for number in 1..=ACCOUNTS {
+        let account = format!("ACC{number:04}");
+        let Some((200, page)) = fleet.get(INSTANCES - 1, &format!("/api/v1/accounts/{account}/orders?limit=500")) else { continue };
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+        let old = page["items"].as_array().unwrap().iter().filter(|order| order["at"].as_i64().unwrap() < now - VENUE_ENDS_AFTER_MS);
+        ended.extend(old.map(|order| {
+            let id = order["client_order_id"].as_str().unwrap();
+            (account.clone(), format!(r#"{{"event":"canceled","client_order_id":"{id}","account":"{account}"}}"#))
+        }));
+    }
+    let shard = |account: &str| i32::try_from(Partitioner::Murmur2.partition(account.as_bytes(), SHARDS.unsigned_abs())).unwrap();
+    let records: Vec<_> = (ended.iter())
+        .map(|(account, report)| {
+            let (partition, key) = (Some(shard(account)), Some(account.as_bytes()));
+            NewRecord { partition, key, value: report.as_bytes(), headers: &[] }
+        })
+        .collect();
+    if !records.is_empty() {
+        cluster.produce("orders.executions", &records);
+    }
+    records.len()
 }
 
 /// What lives on the heap of the last instance, and what the heap takes.

@@ -56,7 +56,8 @@ impl IndexOptions {
     /// Defaults, in this folder.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, shards: u32) -> Self {
-        Self { dir: dir.into(), cache_bytes: 16 << 20, decisions_max: 20_000_000, broken_kept_max: 2, shards }
+        // The system caches the file as well.
+        Self { dir: dir.into(), cache_bytes: 4 << 20, decisions_max: 20_000_000, broken_kept_max: 2, shards }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Invariant: only what is in the topic is told. A decision answers the intent that its header names: one that repeats an earlier
 //! decision has the earlier one's bytes, and those name the earlier intent. It listens while somebody waits: a decision that
-//! comes before its intent's place is known is kept until then. Bounded: the oldest are forgotten.
+//! comes before its intent's place is known is kept until then. Bounded: the oldest are forgotten. While nobody asks, it only notes
+//! now and then where the partitions end, and begins there when somebody does: what he waits for comes behind.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -19,19 +20,36 @@ use crate::domain::{InputTopic, Source};
 use crate::log::{Expected, LogError, OutputTopic, Topic, Verdicts};
 
 use super::client::{Context, Nobody};
-use super::cluster::{Cluster, offset};
+use super::cluster::{Cluster, offset, unassign};
 use super::error::log_error;
 use super::producers::{INTENT_HEADER, intent_of};
 use super::settings::Role;
 
 const POLL: Duration = Duration::from_millis(100);
+/// How long it goes on listening when nobody waits any more.
+const REST_AFTER: Duration = Duration::from_secs(5);
+/// At rest: how often it notes where the partitions end.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Decisions that are kept for those who do not know their intent's place yet.
 const KEPT_MAX: usize = 65_536;
 
 /// A listener to `gate.decisions`.
 #[derive(Clone)]
 pub struct DecisionWatch {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Listened>,
+}
+
+#[derive(Default)]
+struct Listened {
+    state: Mutex<Shared>,
+    /// Somebody begins to wait.
+    asked: Condvar,
+}
+
+impl Listened {
+    fn state(&self) -> MutexGuard<'_, Shared> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Default)]
@@ -50,7 +68,7 @@ impl DecisionWatch {
     /// The cluster cannot be asked, or the settings are refused.
     pub fn start(cluster: &Cluster) -> Result<Self, LogError> {
         let ear = Ear::new(cluster)?;
-        let shared = Arc::new(Mutex::new(Shared::default()));
+        let shared = Arc::new(Listened::default());
         let listened = Arc::downgrade(&shared);
         let listen = move || ear.listen(&listened);
         let spawned = thread::Builder::new().name("kafka-decisions".into()).spawn(listen);
@@ -59,7 +77,7 @@ impl DecisionWatch {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
     }
 }
 
@@ -80,21 +98,16 @@ impl Ear {
     /// Stands where it was, or at the end of a partition that it has not heard, or that no longer has that place.
     fn go_on(&mut self) -> Result<(), LogError> {
         let topic = Topic::Output(OutputTopic::Decisions);
-        let mut wanted = TopicPartitionList::new();
-        let doing = |error| log_error(&error, "listening to the decisions");
         for partition in 0..self.cluster.partitions(topic)? {
             let extent = self.cluster.extent(topic, partition)?;
             let kept = self.next.get(&partition).copied().filter(|next| (extent.first..=extent.next).contains(next));
-            let next = kept.unwrap_or(extent.next);
-            self.next.insert(partition, next);
-            let (number, at) = (i32::try_from(partition).unwrap_or(i32::MAX), i64::try_from(next).unwrap_or(i64::MAX));
-            wanted.add_partition_offset(self.cluster.name(topic), number, Offset::Offset(at)).map_err(doing)?;
+            self.next.insert(partition, kept.unwrap_or(extent.next));
         }
-        self.consumer.assign(&wanted).map_err(doing)
+        self.resume()
     }
 
-    fn listen(mut self, shared: &Weak<Mutex<Shared>>) {
-        let mut is_lost = false;
+    fn listen(mut self, shared: &Weak<Listened>) {
+        let (mut is_lost, mut waited) = (false, Instant::now());
         loop {
             let polled = self.consumer.poll(POLL);
             let Some(shared) = shared.upgrade() else { return };
@@ -104,8 +117,7 @@ impl Ear {
                         self.next.insert(partition, offset(message.offset()) + 1);
                     }
                     if let Some(place) = intent(&message) {
-                        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                        shared.hear(place, message.payload().unwrap_or_default());
+                        shared.state().hear(place, message.payload().unwrap_or_default());
                     }
                 }
                 // The topic was truncated or made anew: that partition is silent until it is assigned again.
@@ -113,20 +125,84 @@ impl Ear {
                 Some(Err(error)) => tracing::debug!(%error, "listening to the decisions"),
                 None => {}
             }
-            if self.consumer.context().is_useless()
-                && let Ok(other) = consumer(&self.cluster)
-            {
-                (self.consumer, is_lost) = (other, true);
+            is_lost |= self.is_replaced();
+            if shared.state().active > 0 {
+                waited = Instant::now();
+            } else if waited.elapsed() >= REST_AFTER && !is_lost {
+                unassign(&self.consumer);
+                let shared = Arc::downgrade(&shared);
+                if !self.rest(&shared) {
+                    return;
+                }
+                (is_lost, waited) = (self.resume().is_err(), Instant::now());
             }
             if is_lost {
                 is_lost = self.go_on().is_err();
             }
         }
     }
+
+    /// Another consumer, if this one is of no use any more.
+    fn is_replaced(&mut self) -> bool {
+        if self.consumer.context().is_useless()
+            && let Ok(other) = consumer(&self.cluster)
+        {
+            self.consumer = other;
+            return true;
+        }
+        false
+    }
+
+    /// Until somebody waits. False when nobody will any more.
+    fn rest(&mut self, shared: &Weak<Listened>) -> bool {
+        loop {
+            {
+                let Some(shared) = shared.upgrade() else { return false };
+                let state = shared.state();
+                let waited = shared.asked.wait_timeout_while(state, NOTE_EVERY, |state| state.active == 0);
+                if waited.unwrap_or_else(PoisonError::into_inner).0.active > 0 {
+                    return true;
+                }
+            }
+            while self.consumer.poll(Duration::ZERO).is_some() {}
+            self.is_replaced();
+            if let Err(error) = self.note_ends() {
+                tracing::debug!(%error, "the decisions' ends are not known; what came since the last look is heard later");
+            }
+        }
+    }
+
+    /// Notes where the partitions end: one question for all of them.
+    fn note_ends(&mut self) -> Result<(), LogError> {
+        let doing = |error| log_error(&error, "asking for the decisions' ends");
+        let ends = self.consumer.offsets_for_times(self.places(|_| Offset::End)?, self.cluster.patience()).map_err(doing)?;
+        for end in ends.elements() {
+            if let (Ok(partition), Offset::Offset(at), Ok(())) = (u32::try_from(end.partition()), end.offset(), end.error()) {
+                self.next.insert(partition, offset(at));
+            }
+        }
+        Ok(())
+    }
+
+    /// Listens from the noted places on.
+    fn resume(&self) -> Result<(), LogError> {
+        let wanted = self.places(|next| Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX)))?;
+        self.consumer.assign(&wanted).map_err(|error| log_error(&error, "listening to the decisions again"))
+    }
+
+    fn places(&self, at: impl Fn(u64) -> Offset) -> Result<TopicPartitionList, LogError> {
+        let name = self.cluster.name(Topic::Output(OutputTopic::Decisions));
+        let mut places = TopicPartitionList::with_capacity(self.next.len());
+        for (partition, next) in &self.next {
+            let number = i32::try_from(*partition).unwrap_or(i32::MAX);
+            places.add_partition_offset(name, number, at(*next)).map_err(|error| log_error(&error, "naming the decisions' places"))?;
+        }
+        Ok(places)
+    }
 }
 
 fn consumer(cluster: &Cluster) -> Result<BaseConsumer<Context<Nobody>>, LogError> {
-    Ok(cluster.consumer(Role::Tail, Nobody, &[Topic::Output(OutputTopic::Decisions)])?)
+    Ok(cluster.consumer(Role::Watch, Nobody, &[Topic::Output(OutputTopic::Decisions)])?)
 }
 
 /// The intent that a decision answers.
@@ -168,6 +244,7 @@ impl Shared {
 impl Verdicts for DecisionWatch {
     fn expect(&self) -> Box<dyn Expected> {
         self.shared().active += 1;
+        self.shared.asked.notify_one();
         Box::new(One { watch: self.clone() })
     }
 }

@@ -22,6 +22,9 @@ use super::settings::Role;
 /// How long one look at the client's queue takes.
 const SLICE: Duration = Duration::from_millis(100);
 
+/// A client keeps what it has fetched, and looks a thousand times a second whether it may fetch more: not for somebody who went away.
+const LET_GO_AFTER: Duration = Duration::from_secs(1);
+
 /// How many events of the client are heard in one go.
 const SERVED_AT_ONCE: usize = 8;
 
@@ -48,6 +51,7 @@ pub struct Reader {
     /// What was asked last, when it was at the end.
     asked: Option<(Topic, u32, u64)>,
     seen_end: Option<u64>,
+    used: Instant,
     /// Whether something that is there did not come: perhaps the client is of no use any more.
     is_doubtful: bool,
 }
@@ -79,7 +83,8 @@ impl Reader {
 
     fn new(cluster: &Cluster, role: Role) -> Result<Self, KafkaFailure> {
         let consumer = consumer(cluster, role)?;
-        Ok(Self { cluster: cluster.clone(), role, consumer, place: None, asked: None, seen_end: None, is_doubtful: false })
+        let used = Instant::now();
+        Ok(Self { cluster: cluster.clone(), role, consumer, place: None, asked: None, seen_end: None, used, is_doubtful: false })
     }
 
     /// Whether it stays where it is once it is at the end.
@@ -101,8 +106,8 @@ impl Reader {
             self.consumer = consumer(&self.cluster, self.role)?;
             (self.place, self.is_doubtful) = (None, false);
         }
-        let stands = |place: &Place| (place.topic, place.partition, place.next) == (topic, partition, from);
-        if !self.place.as_ref().is_some_and(stands) && !self.go_to(topic, partition, from)? {
+        self.used = Instant::now();
+        if !self.stands_at(topic, partition, from) && !self.go_to(topic, partition, from)? {
             return Ok(Vec::new());
         }
         let records = self.collect(limit);
@@ -111,6 +116,21 @@ impl Reader {
             Ok(_) | Err(_) => self.let_go(),
         }
         records
+    }
+
+    /// Whether what comes next is what stands there.
+    pub(super) fn stands_at(&self, topic: Topic, partition: u32, from: u64) -> bool {
+        self.place.as_ref().is_some_and(|place| (place.topic, place.partition, place.next) == (topic, partition, from))
+    }
+
+    /// Whether it stands nowhere.
+    pub(super) const fn is_free(&self) -> bool {
+        self.place.is_none()
+    }
+
+    /// How long nobody has read.
+    pub(super) fn unused_for(&self) -> Duration {
+        self.used.elapsed()
     }
 
     /// Stands at this offset. False when it is the end, and there is nothing to stand there for.
@@ -136,7 +156,10 @@ impl Reader {
     }
 
     /// Hears what the client has to say while nobody reads: it would keep it.
-    pub(super) fn serve(&self) {
+    pub(super) fn serve(&mut self) {
+        if self.unused_for() >= LET_GO_AFTER {
+            self.let_go();
+        }
         if self.place.is_none() {
             for _ in 0..SERVED_AT_ONCE {
                 drop(self.consumer.poll(Duration::ZERO));

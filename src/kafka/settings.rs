@@ -19,8 +19,10 @@ pub(super) enum Role {
     Membership,
     /// Reads a shard's inputs.
     Inputs,
-    /// Reads on at the end of a ledger, or through a topic.
+    /// Reads on at the end of a ledger, or through it.
     Tail,
+    /// Hears the decisions that somebody waits for.
+    Watch,
     /// Follows what others write, for people: many partitions, a few times a second.
     Follow,
     /// Reads a range now and then.
@@ -147,7 +149,8 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
     }
     config.set("bootstrap.servers", &options.brokers);
     config.set("client.id", options.client_id());
-    let readers: &[(&str, &str)] = if matches!(role, Role::Inputs | Role::Tail | Role::Follow | Role::Range) { READER } else { &[] };
+    let readers: &[(&str, &str)] =
+        if matches!(role, Role::Inputs | Role::Tail | Role::Watch | Role::Follow | Role::Range) { READER } else { &[] };
     for (name, value) in readers.iter().chain(guarantees(role)) {
         config.set(*name, *value);
     }
@@ -160,7 +163,7 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
                 config.set("group.instance.id", &options.instance);
             }
         }
-        Role::Inputs | Role::Tail | Role::Follow | Role::Range => {
+        Role::Inputs | Role::Tail | Role::Watch | Role::Follow | Role::Range => {
             config.set("group.id", &options.group);
         }
         Role::Batches => {
@@ -176,7 +179,15 @@ pub(super) fn client_config(options: &KafkaOptions, role: Role) -> Result<Client
 const fn statistics_ms(role: Role) -> &'static str {
     match role {
         Role::Inputs => "1000",
-        Role::Membership | Role::Tail | Role::Follow | Role::Ledger | Role::Outputs | Role::Ingress | Role::Send | Role::Admin => "2000",
+        Role::Membership
+        | Role::Tail
+        | Role::Watch
+        | Role::Follow
+        | Role::Ledger
+        | Role::Outputs
+        | Role::Ingress
+        | Role::Send
+        | Role::Admin => "2000",
         Role::Range | Role::Batches => "0",
     }
 }
@@ -212,7 +223,16 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "65536"),
         ],
+        // A standby is a little behind all the same: one fetch for what came within 50 ms, not one for each frame.
         Role::Tail => &[
+            ("fetch.min.bytes", "1048576"),
+            ("fetch.wait.max.ms", "50"),
+            ("fetch.error.backoff.ms", "10"),
+            ("fetch.queue.backoff.ms", "1"),
+            ("queued.min.messages", "20000"),
+            ("queued.max.messages.kbytes", "8192"),
+        ],
+        Role::Watch => &[
             ("fetch.min.bytes", "1"),
             ("fetch.wait.max.ms", "100"),
             ("fetch.error.backoff.ms", "10"),
@@ -264,7 +284,7 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.max.messages.kbytes", "64"),
         ],
         Role::Inputs => &[],
-        Role::Tail => &[("enable.partition.eof", "true")],
+        Role::Tail | Role::Watch => &[("enable.partition.eof", "true")],
         Role::Follow => &[
             ("enable.partition.eof", "true"),
             // One fetch for all that came within 25 ms: a fetch for each record would take the brokers' time from the decisions.

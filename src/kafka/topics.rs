@@ -3,9 +3,9 @@
 //! Invariant: reads what is committed; a record without a partition goes to the one that its key maps
 //! to. Deliberately absent: a cache.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -22,12 +22,16 @@ use super::tails::{Found, Tails};
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Readers that are kept for the next read.
 const READERS_KEPT: usize = 32;
+/// How often they are served.
+const SERVE_EVERY: Duration = Duration::from_millis(500);
+/// A reader that nobody has needed for so long is a client too many.
+const UNUSED_MAX: Duration = Duration::from_secs(30);
 
 /// The topics of a cluster.
 pub struct KafkaTopics {
     cluster: Cluster,
     ingress: Ingress,
-    readers: Mutex<Vec<Reader>>,
+    readers: Arc<Mutex<Vec<Reader>>>,
     tails: Tails,
     changes: Arc<watch::Sender<u64>>,
     prices: u32,
@@ -40,20 +44,26 @@ impl KafkaTopics {
     /// The settings are refused, or the cluster cannot be asked.
     pub fn new(cluster: &Cluster) -> Result<Self, LogError> {
         let changes = Arc::new(watch::channel(0).0);
-        let ticking = Arc::downgrade(&changes);
+        let readers: Arc<Mutex<Vec<Reader>>> = Arc::default();
+        let (ticking, served) = (Arc::downgrade(&changes), readers.clone());
         let tick = move || {
+            let mut last = Instant::now();
             while let Some(changes) = ticking.upgrade() {
                 if changes.receiver_count() > 0 {
                     changes.send_modify(|count| *count += 1);
                 }
                 drop(changes);
+                if last.elapsed() >= SERVE_EVERY {
+                    serve(&served);
+                    last = Instant::now();
+                }
                 thread::sleep(LOOK_EVERY);
             }
         };
         let spawned = thread::Builder::new().name("kafka-changes".into()).spawn(tick);
         spawned.map_err(|error| LogError::Io { detail: error.to_string() })?;
         let prices = cluster.partitions(Topic::Input(InputTopic::Prices))?;
-        let (readers, tails) = (Mutex::new(Vec::new()), Tails::new(cluster.clone()));
+        let tails = Tails::new(cluster.clone());
         Ok(Self { cluster: cluster.clone(), ingress: Ingress::new(cluster)?, readers, tails, changes, prices })
     }
 
@@ -78,19 +88,44 @@ impl KafkaTopics {
     }
 
     fn read_range(&self, topic: Topic, partition: u32, from: u64, limit: usize) -> Result<Vec<StoredRecord>, LogError> {
-        let mut reader = self.reader()?;
+        let mut reader = self.reader(topic, partition, from)?;
         let records = reader.read(topic, partition, from, limit);
-        let mut kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = locked(&self.readers);
         if kept.len() < READERS_KEPT {
             kept.push(reader);
         }
         records
     }
 
-    fn reader(&self) -> Result<Reader, KafkaFailure> {
-        let kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.map_or_else(|| Reader::of_ranges(&self.cluster), Ok)
+    /// A reader that is free, if possible the one that has fetched already what is asked for.
+    fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Reader, KafkaFailure> {
+        let mut kept = locked(&self.readers);
+        let standing = kept.iter().position(|reader| reader.stands_at(topic, partition, from));
+        let place = standing.or_else(|| kept.iter().position(Reader::is_free));
+        let reader = place.map(|place| kept.swap_remove(place)).or_else(|| kept.pop());
+        drop(kept);
+        reader.map_or_else(|| Reader::of_ranges(&self.cluster), Ok)
     }
+}
+
+/// Lets readers go that nobody needs.
+fn serve(readers: &Mutex<Vec<Reader>>) {
+    let mut unused = Vec::new();
+    let mut kept = locked(readers);
+    for place in (0..kept.len()).rev() {
+        if kept[place].unused_for() >= UNUSED_MAX {
+            unused.push(kept.swap_remove(place));
+        } else {
+            kept[place].serve();
+        }
+    }
+    // To close a client takes a while.
+    drop(kept);
+    drop(unused);
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Topics for KafkaTopics {

@@ -21,6 +21,8 @@ use super::{Shared, locked, record, runtime};
 const RECORDS_PER_READ: usize = 512;
 /// It is looked at least so often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The log is asked so often where the directory begins and ends; in between it is only read on.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// While nobody waits for a write, this much is gathered before a look: the log tells of every commit, also of others' topics.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long a log that cannot be read is left alone.
@@ -45,6 +47,7 @@ pub(super) struct Follower {
     refused: u64,
     begun: bool,
     failing: bool,
+    asked: Option<Instant>,
 }
 
 impl Follower {
@@ -56,7 +59,16 @@ impl Follower {
         for code in DirectoryRefusal::CODES {
             counter!(telemetry::DIRECTORY_REFUSED, "code" => code).absolute(0);
         }
-        Ok(Self { shared, changes, sent: BTreeMap::new(), settle_ms: settle_ms + apart_ms, refused: 0, begun: false, failing: false })
+        Ok(Self {
+            shared,
+            changes,
+            sent: BTreeMap::new(),
+            settle_ms: settle_ms + apart_ms,
+            refused: 0,
+            begun: false,
+            failing: false,
+            asked: None,
+        })
     }
 
     /// Reads on until it is told to stop.
@@ -110,13 +122,18 @@ impl Follower {
 
     /// Reads to the end.
     pub fn catch_up(&mut self) -> Result<(), LogError> {
-        let Extent { first, next: end, .. } = self.shared.topics.extent(Topic::Directory, 0)?;
-        let next = self.shared.read(Directory::next);
-        let was_away = locked(&self.shared.read_at).elapsed() > AWAY_MAX || next < first || end < next || end - next > BEHIND_MAX;
-        if !self.begun || was_away {
-            self.read_anew(first)?;
-        } else {
+        if self.asked.is_some_and(|at| at.elapsed() < ASK_EVERY) {
             while self.read_on()? {}
+        } else {
+            let Extent { first, next: end, .. } = self.shared.topics.extent(Topic::Directory, 0)?;
+            let next = self.shared.read(Directory::next);
+            let was_away = locked(&self.shared.read_at).elapsed() > AWAY_MAX || next < first || end < next || end - next > BEHIND_MAX;
+            if !self.begun || was_away {
+                self.read_anew(first)?;
+            } else {
+                while self.read_on()? {}
+            }
+            self.asked = Some(Instant::now());
         }
         *locked(&self.shared.read_at) = Instant::now();
         self.shared.looks.send_modify(|looks| *looks += 1);
@@ -126,9 +143,6 @@ impl Follower {
     /// Folds what comes next; false at the end.
     fn read_on(&mut self) -> Result<bool, LogError> {
         let next = self.shared.read(Directory::next);
-        if self.shared.topics.extent(Topic::Directory, 0)?.next == next {
-            return Ok(false);
-        }
         let records = self.shared.topics.read(Topic::Directory, 0, next, RECORDS_PER_READ)?;
         if records.is_empty() {
             return Ok(false);
