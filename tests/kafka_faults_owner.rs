@@ -13,6 +13,9 @@ use kafka::Home;
 use kafka::cluster::Cluster;
 use kafka::desk::Desk;
 use kafka::fleet::{Fleet, Flow};
+use ordergate::engine::{Claimant, Handle, NoObserver, NoSnapshots, Options, Phase, Shard, SystemClock};
+use ordergate::kafka::{Cluster as Brokers, KafkaOptions, KafkaShardLog};
+use ordergate::wire::frame::Entry;
 
 /// Short, so that what waits for it does not take the test's time; brokers must allow it.
 const SESSION: Duration = Duration::from_secs(2);
@@ -146,6 +149,66 @@ fn an_idle_owner_that_is_replaced_while_it_stands_still_notices_before_it_decide
     assert_eq!(late, 0, "an idle owner that looks before it decides appends nothing");
     assert!(claims_after <= claims + 1, "{claims_after} claims after {claims}");
     cluster.audit_clean(&["--drained"]);
+}
+
+/// Two standbys that are stepped from here, so that both have sent their claim before either hears of one. Whose counts is the ledger's word alone.
+#[test]
+fn of_two_standbys_that_claim_at_the_same_moment_one_decides_and_the_other_follows() {
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let cluster = cluster(&home, 1);
+    let desk = Desk::open(&cluster, 1);
+    let brokers = Brokers::new(KafkaOptions { brokers: cluster.brokers(), ..KafkaOptions::default() }).unwrap();
+    let mut sent = BTreeSet::new();
+    for round in 0..3 {
+        let mut standbys = [standby(&brokers, "one"), standby(&brokers, "two")];
+        // Both have read the ledger to its end, and their producers are ready.
+        let ready = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < ready {
+            standbys.iter_mut().for_each(|(shard, _)| assert!(shard.step(Duration::from_millis(5))));
+        }
+        standbys.iter().for_each(|(_, handle)| handle.own(true));
+        standbys.iter_mut().for_each(|(shard, _)| assert!(shard.step(Duration::ZERO)));
+        let phases = || standbys.iter().map(|(_, handle)| handle.status().phase).collect::<Vec<_>>();
+        assert_eq!(phases(), [Phase::Claiming, Phase::Claiming], "round {round}");
+        let begun = Instant::now();
+        let is_settled = |phases: &[Phase]| phases.contains(&Phase::Owning) && phases.contains(&Phase::Following);
+        while !is_settled(&standbys.iter().map(|(_, handle)| handle.status().phase).collect::<Vec<_>>()) {
+            standbys.iter_mut().for_each(|(shard, _)| assert!(shard.step(Duration::from_millis(5))));
+            assert!(begun.elapsed() < SOON, "round {round}");
+        }
+        let [one, two] =
+            standbys.map(|(mut shard, handle)| (std::thread::spawn(move || while shard.step(Duration::from_millis(5)) {}), handle));
+        sent.append(&mut desk.send(&cluster, 0..1, &format!("round{round}"), 10));
+        cluster.wait_for_decisions(&sent, SOON);
+        for (thread, handle) in [one, two] {
+            handle.stop();
+            thread.join().unwrap();
+        }
+    }
+    let lost = lost_claims(&cluster);
+    println!("{lost} claims lost");
+    assert!(lost > 0, "whoever came second had always read the first one's claim");
+    cluster.audit_clean(&["--drained"]);
+}
+
+fn standby(brokers: &Brokers, name: &str) -> (Shard<KafkaShardLog>, Handle) {
+    let claimant = Claimant { owner: name.to_owned(), ..Claimant::default() };
+    let options = Options { claimant, own: false, reclaim: false, ..Options::default() };
+    let log = KafkaShardLog::new(brokers, 0).unwrap();
+    Shard::new(log, Box::new(SystemClock::new()), Box::new(NoSnapshots), Box::new(NoObserver), options)
+}
+
+/// Claims that came behind another one of their term.
+fn lost_claims(cluster: &Cluster) -> usize {
+    let (mut term, mut lost) = (0, 0);
+    for it in cluster.ledger() {
+        if let Entry::Claim(claim) = it.entry {
+            lost += usize::from(claim.term <= term);
+            term = term.max(claim.term);
+        }
+    }
+    lost
 }
 
 /// Two groups are two deployments: each is given every shard, and claims what it finds claimed by the other, as soon as it has read
