@@ -12,6 +12,7 @@ use kafka::client::NewRecord;
 use kafka::cluster::Cluster;
 use kafka::desk::Desk;
 use kafka::fleet::Fleet;
+use ordergate::kafka::{Cluster as Brokers, DecisionWatch, KafkaOptions};
 
 /// More than a client fetches ahead: one that stands in the middle of them has a full queue.
 const PRICES: usize = 6_000;
@@ -74,4 +75,27 @@ fn clients_at_rest_do_not_run_in_circles_and_who_asks_then_is_answered() {
         std::thread::sleep(REST);
     }
     fleet.stop_all();
+}
+
+/// Of this process: how many listen to decisions.
+fn listeners() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("kafka-decisions"))).count()
+}
+
+#[test]
+fn who_hears_decisions_ends_with_the_last_who_may_ask_also_at_rest() {
+    let Some(home) = Home::find() else { return };
+    let mut cluster = Cluster::single(&home);
+    cluster.create_gate_topics(1);
+    let brokers = Brokers::new(KafkaOptions { brokers: cluster.brokers(), ..KafkaOptions::default() }).unwrap();
+    let watch = DecisionWatch::start(&brokers).unwrap();
+    std::thread::sleep(REST);
+    assert_eq!(listeners(), 1);
+    drop(watch);
+    let begun = Instant::now();
+    while listeners() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it listens on for nobody");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

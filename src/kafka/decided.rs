@@ -130,8 +130,10 @@ impl Ear {
                 waited = Instant::now();
             } else if waited.elapsed() >= REST_AFTER && !is_lost {
                 unassign(&self.consumer);
-                let shared = Arc::downgrade(&shared);
-                if !self.rest(&shared) {
+                let resting = Arc::downgrade(&shared);
+                // It may be the last that is held, and then nobody will ever ask.
+                drop(shared);
+                if !self.rest(&resting) {
                     return;
                 }
                 (is_lost, waited) = (self.resume().is_err(), Instant::now());
@@ -166,22 +168,27 @@ impl Ear {
             }
             while self.consumer.poll(Duration::ZERO).is_some() {}
             self.is_replaced();
-            if let Err(error) = self.note_ends() {
-                tracing::debug!(%error, "the decisions' ends are not known; what came since the last look is heard later");
+            match (self.ends(), shared.upgrade()) {
+                (_, None) => return false,
+                (Ok(ends), Some(shared)) if shared.state().active == 0 => self.next.extend(ends),
+                // What somebody waits for who began to while we asked may stand before these ends.
+                (Ok(_), Some(_)) => {}
+                (Err(error), Some(_)) => {
+                    tracing::debug!(%error, "the decisions' ends are not known; what came since the last look is heard later");
+                }
             }
         }
     }
 
-    /// Notes where the partitions end: one question for all of them.
-    fn note_ends(&mut self) -> Result<(), LogError> {
+    /// Where the partitions end: one question for all of them.
+    fn ends(&self) -> Result<Vec<(u32, u64)>, LogError> {
         let doing = |error| log_error(&error, "asking for the decisions' ends");
         let ends = self.consumer.offsets_for_times(self.places(|_| Offset::End)?, self.cluster.patience()).map_err(doing)?;
-        for end in ends.elements() {
-            if let (Ok(partition), Offset::Offset(at), Ok(())) = (u32::try_from(end.partition()), end.offset(), end.error()) {
-                self.next.insert(partition, offset(at));
-            }
-        }
-        Ok(())
+        let found = ends.elements().into_iter().filter_map(|end| match (u32::try_from(end.partition()), end.offset(), end.error()) {
+            (Ok(partition), Offset::Offset(at), Ok(())) => Some((partition, offset(at))),
+            (_, _, _) => None,
+        });
+        Ok(found.collect())
     }
 
     /// Listens from the noted places on.
