@@ -10,11 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka::Home;
+use kafka::client::NewRecord;
 use kafka::cluster::Cluster;
 use kafka::desk::Desk;
 use kafka::fleet::{Fleet, Flow};
 use kafka::ports;
 use kafka::proxy::Proxy;
+use ordergate::engine::{Claimant, Replica};
+use ordergate::log::StoredRecord;
+use ordergate::wire::frame;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -33,6 +37,16 @@ fn behind_a_proxy(home: &Home) -> (ports::Port, Proxy, Cluster) {
     let cluster = Cluster::start(home, 1, &[("advertised.listeners", &advertised)]);
     proxy.forward_to(cluster.port(0));
     (port, proxy, cluster)
+}
+
+/// The ledger of the only shard, folded.
+fn folded(cluster: &Cluster) -> Replica {
+    let mut replica = Replica::new(0);
+    for record in cluster.read("gate.ledger") {
+        let (offset, payload) = (u64::try_from(record.offset).unwrap(), record.value);
+        replica.take(StoredRecord { offset, ts: record.ts_ms, key: None, payload, tag: None }).unwrap();
+    }
+    replica
 }
 
 fn flow_ids(sent: u64) -> BTreeSet<String> {
@@ -222,6 +236,67 @@ fn inputs_that_fall_silent_are_noticed_and_read_again() {
     cluster.wait_for_decisions(&sent, SOON);
     fleet.wait_until_all_decide(1);
     fleet.stop_all();
+    cluster.audit_clean(&["--drained"]);
+}
+
+/// An owner with nothing to append learns from its ledger alone that it still is one. While that is silent it does not say that it is ready.
+#[test]
+fn an_idle_owner_that_hears_nothing_of_its_ledger_is_not_ready_and_keeps_its_term() {
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let mut cluster = Cluster::single(&home);
+    cluster.create_gate_topics(1);
+    let desk = Desk::open(&cluster, 1);
+    let mut fleet = Fleet::new(&cluster, 1, 1, &[("kafka.session_timeout_ms", "45000")]);
+    fleet.start(0);
+    fleet.wait_until_all_decide(1);
+    let mut sent = desk.send(&cluster, 0..1, "before", 5);
+    cluster.wait_for_decisions(&sent, SOON);
+    std::thread::sleep(Duration::from_secs(2));
+    cluster.freeze(0);
+    let frozen = Instant::now();
+    let said = fleet.wait_until_it_says(0, "COMMIT_STALLED", SOON);
+    println!("not ready {:?} after the broker froze: {said}", frozen.elapsed());
+    assert_eq!(fleet.get(0, "/readyz").map(|(status, _)| status), Some(503));
+    cluster.thaw(0);
+    fleet.wait_until_all_decide(1);
+    sent.append(&mut desk.send(&cluster, 0..1, "after", 5));
+    cluster.wait_for_decisions(&sent, SOON);
+    assert_eq!(cluster.claims_and_late_frames(), (1, 0), "it went on in its term");
+    fleet.stop_all();
+    cluster.audit_clean(&["--drained"]);
+}
+
+/// The same of a client that gets nothing: that there is more in the ledger, a claim perhaps, is known from elsewhere.
+#[test]
+fn an_idle_owner_whose_ledger_falls_silent_notices_what_it_did_not_hear() {
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let (_port, proxy, mut cluster) = behind_a_proxy(&home);
+    cluster.create_gate_topics(1);
+    let desk = Desk::open(&cluster, 1);
+    let mut fleet = Fleet::new(&cluster, 1, 1, &[]);
+    fleet.start(0);
+    fleet.wait_until_all_decide(1);
+    let mut sent = desk.send(&cluster, 0..1, "before", 5);
+    cluster.wait_for_decisions(&sent, SOON);
+    std::thread::sleep(Duration::from_secs(2));
+    let replica = folded(&cluster);
+    let claim = Claimant { owner: "another".to_owned(), ..Claimant::default() }.claim(&replica.sequence, 0);
+    proxy.starve(true);
+    std::thread::sleep(Duration::from_secs(1));
+    let value = frame::encode(&claim).unwrap();
+    cluster.produce("gate.ledger", &[NewRecord { partition: Some(0), key: None, value: &value, headers: &[] }]);
+    let begun = Instant::now();
+    let silent = format!("gate.ledger 0 does not come from offset {} on", replica.sequence.next_offset);
+    fleet.wait_until_it_says(0, &silent, SOON);
+    println!("noticed {:?} after the claim that it did not hear of", begun.elapsed());
+    proxy.starve(false);
+    sent.append(&mut desk.send(&cluster, 0..1, "after", 5));
+    cluster.wait_for_decisions(&sent, SOON);
+    fleet.wait_until_all_decide(1);
+    fleet.stop_all();
+    assert_eq!(folded(&cluster).sequence.term, replica.sequence.term + 2, "the other's claim counts, and ours after it");
     cluster.audit_clean(&["--drained"]);
 }
 

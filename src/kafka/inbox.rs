@@ -46,6 +46,10 @@ struct Post {
     delivered: HashMap<(InputTopic, u32), u64>,
     /// Where the consumer of this run stands, as it said lately.
     positions: HashMap<(String, i32), u64>,
+    /// When the brokers last told where the ledger ends, in this run.
+    ledger_told: Option<Instant>,
+    /// From where on the ledger had nothing for its owner, and when he looked.
+    ledger_looked: Option<(u64, Instant)>,
 }
 
 /// Where a partition ends for a reader of committed records.
@@ -94,8 +98,29 @@ impl Inbox {
         post.lost = None;
         post.positions.clear();
         post.delivered.clear();
+        (post.ledger_told, post.ledger_looked) = (Some(Instant::now()), None);
         self.room.notify_all();
         post.run
+    }
+
+    /// The brokers told where the ledger ends.
+    pub(super) fn ledger_told(&self, run: u64) {
+        let mut post = self.post();
+        if post.run == run {
+            post.ledger_told = Some(Instant::now());
+        }
+    }
+
+    /// The owner looked, and the ledger had nothing from this offset on. Gives how long the brokers have not told where it ends.
+    pub(super) fn ledger_looked(&self, from: u64) -> Duration {
+        let mut post = self.post();
+        post.ledger_looked = Some((from, Instant::now()));
+        post.ledger_told.map_or(Duration::ZERO, |told| told.elapsed())
+    }
+
+    /// From where on the ledger has nothing for its owner, if he looked within this time: he does not while he has frames on their way.
+    pub(super) fn ledger_ends_for_owner(&self, within: Duration) -> Option<u64> {
+        self.post().ledger_looked.filter(|(_, looked)| looked.elapsed() < within).map(|(from, _)| from)
     }
 
     /// Something was acknowledged, or failed.

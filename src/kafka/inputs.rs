@@ -1,8 +1,8 @@
 //! The consumer of a shard's inputs, on a thread of its own, and whoever watches it.
 //!
 //! Invariant: it begins where the ledger says; a position that is not kept is an error, never
-//! corrected; it does not stay silent where there is more to read. Deliberately absent: groups,
-//! commits.
+//! corrected; it does not stay silent where there is more to read, and neither does the owner's look at
+//! the ledger. Deliberately absent: groups, commits.
 
 use std::sync::Arc;
 use std::thread;
@@ -30,6 +30,10 @@ use super::settings::Role;
 const POLL: Duration = Duration::from_millis(100);
 /// How often what is read is compared with what there is. A client can fall silent without an error (docs/KAFKA.md).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// For so long the brokers may not tell where the ledger ends, before an owner who reads nothing in it knows nothing.
+pub(super) const LEDGER_PATIENCE: Duration = Duration::from_secs(10);
+/// An owner without frames on their way looks at the ledger more often than this.
+const OWNER_LOOKS_WITHIN: Duration = Duration::from_secs(1);
 /// Records that are handed over at once.
 const BATCH: usize = 512;
 
@@ -42,8 +46,8 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Reads from these offsets on.
-    pub(super) fn start(cluster: &Cluster, inbox: &Arc<Inbox>, starts: Starts) -> Result<Self, LogError> {
+    /// Reads from these offsets on, for the owner of this shard.
+    pub(super) fn start(cluster: &Cluster, inbox: &Arc<Inbox>, shard: u32, starts: Starts) -> Result<Self, LogError> {
         let run = inbox.begin_run();
         let mut topics: Vec<Topic> = starts.iter().map(|(topic, ..)| Topic::Input(*topic)).collect();
         topics.dedup();
@@ -56,7 +60,7 @@ impl Inputs {
             wanted.add_partition_offset(cluster.name(Topic::Input(*topic)), number, at).map_err(doing)?;
         }
         consumer.assign(&wanted).map_err(doing)?;
-        let watching = Watching { cluster: cluster.clone(), inbox: inbox.clone(), run, starts: starts.clone() };
+        let watching = Watching { cluster: cluster.clone(), inbox: inbox.clone(), run, shard, starts: starts.clone() };
         let reading = Reading { cluster: cluster.clone(), consumer, inbox: inbox.clone(), run, starts };
         spawn("kafka-inputs", move || reading.run())?;
         spawn("kafka-watch", move || watching.run())?;
@@ -177,6 +181,7 @@ struct Watching {
     cluster: Cluster,
     inbox: Arc<Inbox>,
     run: u64,
+    shard: u32,
     starts: Starts,
 }
 
@@ -184,19 +189,38 @@ impl Watching {
     fn run(self) {
         // Where each stood at the last look, if there was more to read.
         let mut stood = vec![None; self.starts.len()];
+        let mut ledger_stood = None;
         while self.inbox.wait_in(self.run, LOOK_EVERY) {
+            let at = self.owner_waits_at();
+            if let Some(offset) = at
+                && at == ledger_stood
+            {
+                return self.lose(Topic::Ledger, self.shard, offset);
+            }
+            ledger_stood = at;
             for (&(topic, partition, start), stood) in self.starts.iter().zip(&mut stood) {
                 let at = self.waits_at(Topic::Input(topic), partition, start);
                 if let Some(offset) = at
                     && at == *stood
                 {
-                    counter!(telemetry::KAFKA_CLIENTS_LOST).increment(1);
-                    let detail = format!("{} {partition} does not come from offset {offset} on", Topic::Input(topic));
-                    return self.inbox.lose(self.run, LogError::Busy { detail });
+                    return self.lose(Topic::Input(topic), partition, offset);
                 }
                 *stood = at;
             }
         }
+    }
+
+    fn lose(&self, topic: Topic, partition: u32, offset: u64) {
+        counter!(telemetry::KAFKA_CLIENTS_LOST).increment(1);
+        let detail = format!("{topic} {partition} does not come from offset {offset} on");
+        self.inbox.lose(self.run, LogError::Busy { detail });
+    }
+
+    /// Where the owner finds nothing in the ledger, when there is more.
+    fn owner_waits_at(&self) -> Option<u64> {
+        let end = self.cluster.extent(Topic::Ledger, self.shard).ok()?.next;
+        self.inbox.ledger_told(self.run);
+        self.inbox.ledger_ends_for_owner(OWNER_LOOKS_WITHIN).filter(|from| end > *from)
     }
 
     /// Where it stands, when there is more and the shard would take it.

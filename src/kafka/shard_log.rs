@@ -16,7 +16,7 @@ use crate::log::{
 use super::cluster::Cluster;
 use super::error::KafkaFailure;
 use super::inbox::Inbox;
-use super::inputs::{Inputs, Starts};
+use super::inputs::{Inputs, LEDGER_PATIENCE, Starts};
 use super::producers::Producers;
 use super::reader::Reader;
 
@@ -71,6 +71,16 @@ impl KafkaShardLog {
         }
     }
 
+    /// A client at the end says nothing when it gets nothing, not even that nobody answers it: that it is the end, the brokers must say.
+    fn owner_found_nothing(&self, from: u64) -> Result<(), LogError> {
+        let untold = self.inbox.ledger_looked(from);
+        if untold < LEDGER_PATIENCE {
+            return Ok(());
+        }
+        let name = self.cluster.name(Topic::Ledger);
+        Err(LogError::Busy { detail: format!("where {name} {} ends was not told for {} ms", self.layout.shard, untold.as_millis()) })
+    }
+
     fn partition_of(&self, topic: OutputTopic) -> u32 {
         match topic {
             OutputTopic::Decisions | OutputTopic::Commands | OutputTopic::Notifications => self.layout.shard,
@@ -114,7 +124,7 @@ impl ShardLog for KafkaShardLog {
             }
             starts.push((topic, partition, asked));
         }
-        self.inputs = Some(Inputs::start(&self.cluster, &self.inbox, starts)?);
+        self.inputs = Some(Inputs::start(&self.cluster, &self.inbox, self.layout.shard, starts)?);
         Ok(())
     }
 
@@ -151,7 +161,11 @@ impl ShardLog for KafkaShardLog {
             ShardTopic::Ledger => &mut self.tail,
             ShardTopic::Input { .. } | ShardTopic::Output(_) => &mut self.ranges,
         };
-        reader.read(place, partition, from, limit)
+        let records = reader.read(place, partition, from, limit)?;
+        if records.is_empty() && topic == ShardTopic::Ledger && self.inputs.is_some() {
+            self.owner_found_nothing(from)?;
+        }
+        Ok(records)
     }
 
     fn end(&mut self, topic: ShardTopic) -> Result<u64, LogError> {
@@ -170,6 +184,8 @@ impl ShardLog for KafkaShardLog {
 
     fn abandon(&mut self) {
         self.inputs = None;
+        // Whoever stands at the end hears nothing when the client has fallen silent; who goes there anew notices.
+        self.tail.let_go();
         if let Some(producers) = self.producers.take() {
             producers.abandon();
         }
