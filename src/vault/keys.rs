@@ -2,7 +2,8 @@
 //!
 //! Invariant: a change is one record of the directory, made from the state that it replaces; whoever loses the race looks again, and
 //! is told so when a user's change came between. Only deleting works while the vault is locked: it needs no key, and is the way to
-//! get rid of secrets whose master key is lost. Deliberately absent: a way back from revoked.
+//! get rid of secrets whose master key is lost. An idempotency key means one key for a day, whatever becomes of that one. Deliberately
+//! absent: a way back from revoked.
 
 use std::sync::Arc;
 
@@ -12,13 +13,15 @@ use serde_json::{Value, json};
 use super::envelope::{Envelope, Fresh, Place, random};
 use super::kek::Kek;
 use super::secrets::{Refused, Secrets};
-use super::stored::{Broker, Environment, Standing, Status, Stored};
+use super::stored::{Asked, Broker, Environment, Standing, Status, Stored};
 use super::{By, Locked, Vault, VaultError, kek_id, object};
 use crate::control::directory::WriteError;
 use crate::directory::{Entity, Kind};
 
 /// How often a write that lost its race is tried again.
 const TRIES: usize = 8;
+/// An idempotency key is remembered for so long.
+const REMEMBERED_MS: i64 = 24 * 3_600_000;
 /// The longest name.
 const NAME_BYTES_MOST: usize = 100;
 /// The end of the year 9999, in milliseconds since the epoch.
@@ -102,7 +105,7 @@ impl Vault {
     /// The vault is locked, a field may not be so, the owner has too many, or the directory cannot be written.
     pub async fn create(&self, by: By<'_>, new: NewKey, now: i64) -> Result<Key, VaultError> {
         let id = match &new.idempotency_key {
-            Some(given) => repeatable_id(&new.owner, given),
+            Some(given) => self.id_of_repeat(&new.owner, given, now),
             None => format!("key_{}", random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
         };
         let about = json!({"owner": new.owner, "broker": new.broker, "environment": new.environment, "name": new.name});
@@ -137,6 +140,7 @@ impl Vault {
             changed_at: now,
             versions: Vec::new(),
             sealed: None,
+            asked: new.idempotency_key.as_ref().map(|_| Asked { name: new.name.clone(), expires_at: new.expires_at }),
             deleted_at: None,
             reminded: None,
             verified: None,
@@ -165,18 +169,35 @@ impl Vault {
     async fn repeated(&self, id: &str, new: &NewKey, now: i64) -> Result<Key, VaultError> {
         let key = self.get(id, now).map_err(|_| VaultError::OtherRequest)?;
         let stored = &key.stored;
-        if (&stored.owner, stored.broker, stored.environment) != (&new.owner, new.broker, new.environment) {
+        let same = (&stored.owner, stored.broker, stored.environment) == (&new.owner, new.broker, new.environment);
+        let words = stored.asked.as_ref().is_none_or(|asked| (&asked.name, asked.expires_at) == (&new.name, new.expires_at));
+        if !same || !words {
             return Err(VaultError::OtherRequest);
         }
-        // What was changed since says nothing about the request any more.
-        let unchanged = stored.revision == 1 && stored.standing != Standing::Revoked;
-        if unchanged {
-            let same = (&stored.name, stored.expires_at) == (&new.name, new.expires_at);
-            if !same || !self.open_secrets(&key.id, stored).await?.same_as(&new.secrets) {
-                return Err(VaultError::OtherRequest);
-            }
+        // The ciphertext of a secret goes with it: once there is another, or none, the first cannot be compared any more.
+        let is_first = stored.version() == 1 && stored.standing != Standing::Revoked;
+        if is_first && !self.open_secrets(&key.id, stored).await?.same_as(&new.secrets) {
+            return Err(VaultError::OtherRequest);
         }
         Ok(key)
+    }
+
+    /// The id of what a request with this idempotency key makes, or has made within a day. After that it makes another, whose id follows
+    /// from the key as well, so that of two the log still decides which is the first.
+    fn id_of_repeat(&self, owner: &str, given: &str, now: i64) -> String {
+        let is_past = |id: &str| {
+            let last = self.directory.get(Kind::ApiKey, id);
+            last.is_some_and(|entity| {
+                entity.is_erased() || about(&entity.body).is_some_and(|about| now - about.created_at >= REMEMBERED_MS)
+            })
+        };
+        let mut round = 0;
+        let mut id = repeatable_id(owner, given, round);
+        while is_past(&id) {
+            round += 1;
+            id = repeatable_id(owner, given, round);
+        }
+        id
     }
 
     /// One key.
@@ -191,7 +212,7 @@ impl Vault {
     /// Whose key this is or was, deleted or not: who may see its trail.
     #[must_use]
     pub fn owner_of(&self, id: &str) -> Option<String> {
-        owner_in(&self.entity(id)?.body)
+        about(&self.entity(id)?.body).map(|about| about.owner)
     }
 
     /// Keys by id, from after `after`.
@@ -277,7 +298,29 @@ impl Vault {
             Ok(())
         });
         let done = done.await;
-        self.ended(by, "api_key.delete", &object(id), json!({}), done).await
+        self.ended(by, "api_key.delete", &object(id), json!({}), done).await?;
+        self.forget_deleted(id, by.actor).await
+    }
+
+    /// Of the keys that an owner has deleted as many are kept, for their trails, as the owner may have: who makes and deletes without
+    /// end fills nothing.
+    async fn forget_deleted(&self, id: &str, actor: &str) -> Result<(), VaultError> {
+        let Some(owner) = self.owner_of(id) else { return Ok(()) };
+        let deleted = self.directory.list(Kind::ApiKey).into_iter().filter_map(|entity| {
+            let about = about(&entity.body).filter(|about| about.owner == owner)?;
+            Some((about.deleted_at?, entity))
+        });
+        let mut deleted: Vec<(i64, Entity)> = deleted.collect();
+        deleted.sort_by_key(|(at, _)| *at);
+        let over = deleted.len().saturating_sub(self.options.keys_per_owner);
+        for (_, entity) in deleted.into_iter().take(over) {
+            match self.directory.write(Kind::ApiKey, &entity.id, entity.version, None, actor).await {
+                // Somebody else forgets it at this moment.
+                Ok(_) | Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(VaultError::Write(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Erases all keys of somebody who is no more, and what was left of deleted ones.
@@ -287,9 +330,9 @@ impl Vault {
     pub async fn erase_owner(&self, by: By<'_>, owner: &str) -> Result<usize, VaultError> {
         let mut erased = 0;
         for entity in self.directory.list(Kind::ApiKey) {
-            if owner_in(&entity.body).is_some_and(|of| of == owner) {
-                let (about, object) = (json!({"owner": owner}), object(&entity.id));
-                self.begun(by, "api_key.erase", &object, &about).await?;
+            if about(&entity.body).is_some_and(|about| about.owner == owner) {
+                let (changes, object) = (json!({"owner": owner}), object(&entity.id));
+                self.begun(by, "api_key.erase", &object, &changes).await?;
                 let written = self.directory.write(Kind::ApiKey, &entity.id, entity.version, None, by.actor).await;
                 let done = written.map(|_| ()).map_err(VaultError::Write);
                 self.ended(by, "api_key.erase", &object, json!({}), done).await?;
@@ -376,7 +419,8 @@ impl Vault {
     }
 
     fn count_of(&self, owner: &str) -> usize {
-        self.directory.list(Kind::ApiKey).iter().filter(|entity| owner_in(&entity.body).is_some_and(|of| of == owner)).count()
+        let counts = |about: About| about.owner == owner && about.deleted_at.is_none();
+        self.directory.list(Kind::ApiKey).iter().filter(|entity| about(&entity.body).is_some_and(counts)).count()
     }
 }
 
@@ -394,19 +438,27 @@ fn readable(entity: Entity) -> Result<(Entity, Stored), VaultError> {
     if stored.deleted_at.is_some() { Err(VaultError::Unknown) } else { Ok((entity, stored)) }
 }
 
-/// The owner, whatever else is there.
-fn owner_in(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Owned {
-        owner: String,
-    }
-    serde_json::from_slice::<Owned>(body).ok().map(|owned| owned.owner)
+/// What is known of a key, whatever else is there.
+#[derive(Deserialize)]
+struct About {
+    owner: String,
+    created_at: i64,
+    #[serde(default)]
+    deleted_at: Option<i64>,
+}
+
+fn about(body: &[u8]) -> Option<About> {
+    serde_json::from_slice(body).ok()
 }
 
 /// The same id for the same request of the same owner. The log then decides which of two is the first.
-fn repeatable_id(owner: &str, idempotency_key: &str) -> String {
+fn repeatable_id(owner: &str, idempotency_key: &str, round: u64) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("ordergate vault idempotency 2026-01 v1");
     hasher.update(&(owner.len() as u64).to_be_bytes()).update(owner.as_bytes()).update(idempotency_key.as_bytes());
+    if round > 0 {
+        // No idempotency key has a zero byte.
+        hasher.update(&[0]).update(&round.to_be_bytes());
+    }
     format!("key_{}", &hasher.finalize().to_hex()[..32])
 }
 

@@ -119,6 +119,17 @@ pub struct Verified {
     pub at: i64,
 }
 
+/// What a create under an idempotency key asked for, as far as it is no secret and may change afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// What its owner called it.
+    pub name: String,
+    /// When it was to end, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+}
+
 /// The body of an `api_key` entity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +160,9 @@ pub struct Stored {
     /// The newest version, sealed; nothing once revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Envelope>,
+    /// What the request asked for that made it, if it may come again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// When it was deleted: it is then hidden, and only its trail is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<i64>,

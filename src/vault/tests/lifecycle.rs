@@ -215,6 +215,60 @@ fn a_repeated_create_gives_what_the_first_made_and_another_request_is_refused() 
 }
 
 #[test]
+fn an_idempotency_key_means_one_key_for_a_day_whatever_becomes_of_it_and_then_another() {
+    runtime().block_on(async {
+        let vault = vault(&MemoryLog::new(), masters(1));
+        let asked = |n: usize| NewKey { idempotency_key: Some("again".to_owned()), ..new_key("alice", n) };
+        let first = vault.create(BY, asked(1), NOW).await.unwrap();
+        vault.change(BY, &first.id, None, change("renamed", Status::Inactive, None), NOW + 1).await.unwrap();
+        let repeated = vault.create(BY, asked(1), NOW + 2).await.unwrap();
+        assert_eq!((&repeated.id, repeated.stored.name.as_str()), (&first.id, "renamed"));
+        let others = [
+            NewKey { name: "renamed".to_owned(), ..asked(1) },
+            NewKey { expires_at: Some(NOW + DAY), ..asked(1) },
+            NewKey { secrets: secrets(2), ..asked(1) },
+        ];
+        for other in others {
+            assert_eq!(code(vault.create(BY, other, NOW + 3).await), "other_request", "a change makes no other request the same");
+        }
+        vault.replace(BY, &first.id, None, &secrets(9), NOW + 4).await.unwrap();
+        assert_eq!(vault.create(BY, asked(1), NOW + 5).await.unwrap().id, first.id);
+        assert_eq!(code(vault.create(BY, NewKey { name: "other".to_owned(), ..asked(1) }, NOW + 6).await), "other_request");
+        assert_eq!(vault.create(BY, asked(1), NOW + DAY - 1).await.unwrap().id, first.id);
+        // After a day it is a new request, and is then repeated for a day itself.
+        let second = vault.create(BY, asked(2), NOW + DAY).await.unwrap();
+        assert_ne!(second.id, first.id);
+        assert_eq!(vault.create(BY, asked(2), NOW + DAY + 1).await.unwrap().id, second.id);
+        assert_eq!(code(vault.create(BY, asked(1), NOW + 2 * DAY - 1).await), "other_request");
+        vault.delete(BY, &second.id, None, NOW + DAY + 2).await.unwrap();
+        assert_eq!(code(vault.create(BY, asked(2), NOW + DAY + 3).await), "other_request");
+        let third = vault.create(BY, asked(2), NOW + 2 * DAY).await.unwrap();
+        assert!(third.id != first.id && third.id != second.id);
+        // Who bears the name of somebody who is no more repeats nothing of theirs.
+        vault.erase_owner(BY, "alice").await.unwrap();
+        assert_ne!(vault.create(BY, asked(2), NOW + 2 * DAY + 1).await.unwrap().id, third.id);
+    });
+}
+
+#[test]
+fn deleted_keys_count_for_nothing_and_as_many_of_them_are_remembered_as_an_owner_may_have() {
+    runtime().block_on(async {
+        let vault = vault_with(&MemoryLog::new(), masters(1), Options { keys_per_owner: 2, ..options() });
+        let kept = vault.create(BY, new_key("alice", 0), NOW).await.unwrap().id;
+        let mut deleted = Vec::new();
+        for n in 1..6_usize {
+            let id = vault.create(BY, new_key("alice", n), NOW).await.unwrap().id;
+            assert_eq!(code(vault.create(BY, new_key("alice", 9), NOW).await), "too_many");
+            vault.delete(BY, &id, None, NOW + i64::try_from(n).unwrap()).await.unwrap();
+            deleted.push(id);
+        }
+        let known: Vec<bool> = deleted.iter().map(|id| vault.owner_of(id).is_some()).collect();
+        assert_eq!(known, [false, false, false, true, true], "the latest have their trails still");
+        assert_eq!(vault.get(&kept, NOW).unwrap().status, Status::Active);
+    });
+}
+
+#[test]
 fn what_may_not_be_is_refused_and_nothing_is_written() {
     runtime().block_on(async {
         let log = MemoryLog::new();
