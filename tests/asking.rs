@@ -266,7 +266,9 @@ fn nothing_limits_a_book_without_rules_and_a_halted_one_only_shrinks() {
         let gate = &desk.gate;
         gate.headroom(account(), (aapl, side), None, &gate.rule_list(Asking::All).unwrap(), (T0, &mut Pairs::default())).unwrap()
     };
-    assert_eq!((room(&desk, Side::Buy).qty, room(&desk, Side::Buy).binds), (None, None));
+    // The book holds some: with the largest quantity that there is it could not be counted any more.
+    let unlimited = room(&desk, Side::Buy);
+    assert_eq!((unlimited.qty, unlimited.binds.map(|reason| reason.code)), (None, Some(ReasonCode::ValueOutOfRange)));
     desk.tell(
         InputTopic::Control,
         T0,

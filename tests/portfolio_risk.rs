@@ -229,6 +229,77 @@ fn headroom(risk: &Value) {
     assert_eq!(told("AAPL", "sell"), 1_000.0 + floor(room + V_AAPL, 101.0));
 }
 
+/// Every pair that is `null`, with its reason.
+fn reasons(risk: &Value) -> Vec<(String, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut told = Vec::new();
+    for group in risk["correlations"]["unknown"].as_array().unwrap_or_else(|| panic!("{risk}")) {
+        told.extend(group["with"].as_array().unwrap().iter().map(|other| (text(&group["symbol"]), text(other), text(&group["reason"]))));
+    }
+    let names: Vec<String> = risk["correlations"]["symbols"].as_array().unwrap().iter().map(text).collect();
+    let mut missing = Vec::new();
+    for (row, a) in names.iter().enumerate() {
+        let of = names.iter().enumerate().skip(row + 1).filter(|(column, _)| risk["correlations"]["matrix"][row][column].is_null());
+        missing.extend(of.map(|(_, b)| (a.clone(), b.clone())));
+    }
+    let pairs: Vec<(String, String)> = told.iter().map(|(a, b, _)| (a.clone(), b.clone())).collect();
+    assert_eq!(pairs, missing, "each pair that is null is told once, and no other");
+    told
+}
+
+fn uncorrelated<S>(gate: &Daemon, without: &Value, settle: &impl Fn(&str) -> S, read: &impl Fn() -> Value) {
+    let all_for = |risk: &Value, reason: &str| {
+        let told = reasons(risk);
+        assert_eq!(told.len(), 3, "{risk}");
+        assert!(told.iter().all(|(a, b, why)| (a == "NEW" || b == "NEW") && why == reason), "{told:?}");
+    };
+    all_for(without, "HISTORY_UNAVAILABLE");
+    let bars = |days: std::ops::Range<i64>| {
+        let bar = |day: i64| {
+            let open_time = FIRST_DAY + day * DAY_MS;
+            line(
+                "market.prices",
+                "NEW",
+                &format!(r#"{{"event":"bar","symbol":"NEW","timeframe":"1d","open_time":{open_time},"close":"10"}}"#),
+            )
+        };
+        assert_eq!(gate.records(&days.map(bar).collect::<String>()).0, 200);
+        settle("NONE");
+        read()
+    };
+    all_for(&bars(0..10), "HISTORY_TOO_SHORT");
+    all_for(&bars(10..DAYS), "NO_VARIANCE");
+}
+
+#[test]
+fn a_headroom_that_only_what_can_be_held_ends_says_so() {
+    let dir = TempDir::new().unwrap();
+    let gate = Daemon::start(dir.path(), &[]);
+    let fill =
+        r#"{"event":"fill","exec_id":"E-1","client_order_id":"X","account":"ACC1","symbol":"HELD","side":"buy","qty":"5","price":"1"}"#;
+    let lines = line("gate.control", "HELD", r#"{"event":"instrument_defined","symbol":"HELD"}"#)
+        + &line("gate.control", "NONE", r#"{"event":"instrument_defined","symbol":"NONE"}"#)
+        + &line("gate.control", "ACC1", r#"{"event":"account_opened","account":"ACC1","owner":"u1","cash":"1000"}"#)
+        + &line("market.prices", "HELD", r#"{"event":"trade","symbol":"HELD","price":"1"}"#)
+        + &line("market.prices", "NONE", r#"{"event":"trade","symbol":"NONE","price":"1"}"#)
+        + &line("orders.executions", "ACC1", fill);
+    assert_eq!(gate.records(&lines).0, 200);
+    gate.intent(r#"{"event":"order_cancel","client_order_id":"NONE","account":"ACC1"}"#);
+    let (status, text) = gate.get("/api/v1/risk-rules/portfolio-risk?account=ACC1&symbols=HELD,NONE");
+    assert_eq!(status, 200, "{text}");
+    let risk: Value = serde_json::from_str(&text).unwrap();
+    let told: Vec<[&Value; 4]> = risk["headroom"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|room| [&room["symbol"], &room["side"], &room["qty"], room.pointer("/binds/code").unwrap_or(&Value::Null)])
+        .collect();
+    // Five are held, and with the largest quantity that there is they could not be counted any more.
+    let ends = |symbol: &str, why: Value| ["buy", "sell"].map(|side| json!([symbol, side, null, why]));
+    let expected = [ends("HELD", json!("VALUE_OUT_OF_RANGE")), ends("NONE", Value::Null)].concat();
+    assert_eq!(json!(told), json!(expected), "{risk}");
+}
+
 #[test]
 fn what_is_not_known_is_null_with_its_reason_and_never_nothing() {
     let dir = TempDir::new().unwrap();
@@ -267,6 +338,7 @@ fn what_is_not_known_is_null_with_its_reason_and_never_nothing() {
     let seen = read();
     assert_eq!((&seen["equity"], &seen["value_at_risk"]), (&json!("1008499"), &Value::Null));
     assert!(seen["unknown"]["value_at_risk"].as_str().unwrap().contains("HISTORY_UNAVAILABLE: no 1d bars of NEW"), "{seen}");
+    uncorrelated(&gate, &seen, &settle, &read);
     let (status, _) = gate.get("/api/v1/risk-rules/portfolio-risk?account=NOBODY");
     assert_eq!(status, 404);
     assert_eq!(gate.get("/api/v1/risk-rules/portfolio-risk").0, 400);

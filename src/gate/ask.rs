@@ -79,9 +79,9 @@ pub struct Opinion {
 /// How large an order may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headroom {
-    /// The largest quantity that is allowed in full; `None` when nothing limits it.
+    /// The largest quantity that is allowed in full; `None` when no limit does.
     pub qty: Option<Qty>,
-    /// Why one lot more is not.
+    /// Why one lot more is not. Without a limit it is `VALUE_OUT_OF_RANGE`, or nothing up to the largest quantity that there is.
     pub binds: Option<Reason>,
 }
 
@@ -301,8 +301,8 @@ impl<'a> Probe<'a> {
         self.judge(&Wanted { qty: Some(more), ..*order });
         let binds = if self.judged { self.reasons.iter().find(|reason| bites(reason)) } else { self.reasons.last() };
         match binds {
-            // Only the type of a quantity ends it.
-            Some(reason) if reason.code == ReasonCode::ValueOutOfRange => Headroom { qty: None, binds: None },
+            // Only what can be held of a quantity or a value ends it.
+            Some(reason) if reason.code == ReasonCode::ValueOutOfRange => Headroom { qty: None, binds: Some(reason.clone()) },
             binds => Headroom { qty: Some(Qty(qty)), binds: binds.cloned() },
         }
     }

@@ -119,6 +119,12 @@ pub fn correlation(a: &Bars, b: &Bars, window: usize, min_observations: usize) -
     pearson(CommonReturns::new(a.last(window), b.last(window)), min_observations)
 }
 
+/// How many log returns two series have in common within a window, as [`correlation`] counts them.
+#[must_use]
+pub fn returns_in_common(a: &Bars, b: &Bars, window: usize) -> usize {
+    CommonReturns::new(a.last(window), b.last(window)).count()
+}
+
 /// Pearson correlation of pairs of returns, in two passes over them, clamped to [-1, 1] and rounded
 /// half to even to units of 1e-9. `None` with fewer than `min_observations` pairs, or no variance.
 #[must_use]

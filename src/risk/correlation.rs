@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::book::{RuleIx, SymbolIx};
 use crate::domain::{Id, Rule};
-use crate::market::bars::{Bars, correlation};
+use crate::market::bars::{Bars, correlation, returns_in_common};
 use crate::market::symbol::SymbolState;
 
 /// More pairs than these are forgotten together.
@@ -110,6 +110,27 @@ impl Pairs {
         let rho = rho(counted, one, other);
         self.known.insert(place, (revisions, rho));
         rho
+    }
+}
+
+/// Why a correlation is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoRho {
+    /// One has no bars.
+    NoBars,
+    /// Fewer returns are common than count.
+    TooFewReturns,
+    /// One does not move.
+    NoVariance,
+}
+
+/// Why `rho` of two symbols, as it is counted, is not known.
+#[must_use]
+pub fn why_unknown(counted: Counted, a: (SymbolIx, &SymbolState), b: (SymbolIx, &SymbolState)) -> NoRho {
+    match series_of(counted, a, b) {
+        None => NoRho::NoBars,
+        Some((one, other)) if returns_in_common(one, other, counted.0 as usize) < counted.1 as usize => NoRho::TooFewReturns,
+        Some(_) => NoRho::NoVariance,
     }
 }
 

@@ -4,7 +4,7 @@
 //! history leaves open is not known, never 0. Statistics are `f64`, as in `statistics.rs`. Deliberately
 //! absent: rules, which the gate measures itself (`gate/uses.rs`), and any effect.
 
-use super::correlation::Pairs;
+use super::correlation::{Counted, NoRho, Pairs, why_unknown};
 use super::figures::{equity, symbol_value};
 use super::measure::Amount;
 use super::statistics::{self, Confidence, RETURNS_WINDOW, TailRisk};
@@ -151,9 +151,21 @@ pub fn describe(account: &Account, market: &[SymbolState], pairs: &mut Pairs) ->
     }
 }
 
-/// Each with each, as the rule `max_correlation` counts by default.
+/// As the rule `max_correlation` counts by default.
+fn counted() -> Option<Counted> {
+    Id::parse(TIMEFRAME).map(|timeframe| (CORRELATION_WINDOW, RETURNS_LEAST as u32, timeframe))
+}
+
+/// Why the correlation of two symbols that are held is not known.
+#[must_use]
+pub fn why_uncorrelated(a: SymbolIx, b: SymbolIx, market: &[SymbolState]) -> NoRho {
+    let found = counted().zip(market.get(a as usize)).zip(market.get(b as usize));
+    found.map_or(NoRho::NoBars, |((counted, one), other)| why_unknown(counted, (a, one), (b, other)))
+}
+
+/// Each with each.
 fn correlations(held: &[SymbolIx], market: &[SymbolState], pairs: &mut Pairs) -> Vec<Vec<Option<i64>>> {
-    let counted = Id::parse(TIMEFRAME).map(|timeframe| (CORRELATION_WINDOW, RETURNS_LEAST as u32, timeframe));
+    let counted = counted();
     let mut rho = |a: SymbolIx, b: SymbolIx| {
         if a == b {
             return Some(RHO_ONE);

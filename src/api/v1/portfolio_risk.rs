@@ -24,7 +24,7 @@ use crate::api::query::Query;
 use crate::book::{Blind, SymbolIx};
 use crate::domain::{AccountId, Figure, Millis, Money, Side, Symbol};
 use crate::gate::{Asking, Gate, RuleList, Unmeasured};
-use crate::risk::correlation::Pairs;
+use crate::risk::correlation::{NoRho, Pairs};
 use crate::risk::portfolio::{self, NoTails, Portfolio, RETURNS_LEAST, Share, Tails};
 use crate::risk::statistics::Confidence;
 
@@ -109,8 +109,22 @@ pub struct TailView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CorrelationsView {
     symbols: Vec<String>,
-    /// Row by row; `null` where too few days are common or nothing varies.
+    /// Row by row; `null` where it is not known.
     matrix: Vec<Vec<Option<String>>>,
+    /// Why what is `null` is so, each pair once.
+    unknown: Vec<UncorrelatedView>,
+}
+
+/// Pairs whose correlation is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UncorrelatedView {
+    /// The one symbol.
+    symbol: String,
+    /// The others.
+    with: Vec<String>,
+    /// `HISTORY_UNAVAILABLE`: one has no daily bars. `HISTORY_TOO_SHORT`: they have fewer than 20 daily returns in common.
+    /// `NO_VARIANCE`: one does not move.
+    reason: &'static str,
 }
 
 /// The largest order that would be allowed now.
@@ -119,7 +133,8 @@ pub struct HeadroomView {
     symbol: String,
     /// `buy` or `sell`.
     side: &'static str,
-    /// The quantity of a market order; `null` when nothing limits it.
+    /// The quantity of a market order; `null` when no limit does: `binds` is then `null` too, or `VALUE_OUT_OF_RANGE` where an order is
+    /// refused only because its quantity or value cannot be held any more.
     qty: Option<String>,
     /// What keeps it from being larger.
     binds: Option<Binds>,
@@ -241,7 +256,30 @@ fn correlations(gate: &Gate, portfolio: &Portfolio) -> CorrelationsView {
         crate::domain::format_scaled(&mut buffer, i128::from(rho), 9).to_owned()
     };
     let matrix = portfolio.correlations.iter().map(|row| row.iter().map(|rho| rho.map(text)).collect()).collect();
-    CorrelationsView { symbols, matrix }
+    CorrelationsView { symbols, matrix, unknown: uncorrelated(gate, portfolio) }
+}
+
+/// Each pair that is not known under the first of the two, by reason.
+fn uncorrelated(gate: &Gate, portfolio: &Portfolio) -> Vec<UncorrelatedView> {
+    let mut found = Vec::new();
+    for (row, one) in portfolio.held.iter().enumerate() {
+        let mut others: BTreeMap<NoRho, Vec<String>> = BTreeMap::new();
+        let rhos = portfolio.correlations.get(row).into_iter().flatten();
+        for (other, _) in portfolio.held.iter().zip(rhos).skip(row + 1).filter(|(_, rho)| rho.is_none()) {
+            let why = portfolio::why_uncorrelated(*one, *other, gate.symbols());
+            others.entry(why).or_default().extend(symbol_of(gate, *other).map(|symbol| symbol.to_string()));
+        }
+        let Some(symbol) = symbol_of(gate, *one) else { continue };
+        found.extend(others.into_iter().map(|(why, with)| {
+            let reason = match why {
+                NoRho::NoBars => "HISTORY_UNAVAILABLE",
+                NoRho::TooFewReturns => "HISTORY_TOO_SHORT",
+                NoRho::NoVariance => "NO_VARIANCE",
+            };
+            UncorrelatedView { symbol: symbol.to_string(), with, reason }
+        }));
+    }
+    found
 }
 
 fn headroom(gate: &Gate, account: AccountId, symbol: Symbol, rules: &RuleList<'_>, (at, pairs): (Millis, &mut Pairs)) -> Vec<HeadroomView> {
