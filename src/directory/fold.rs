@@ -138,6 +138,13 @@ impl Directory {
         self.entities.get(&kind).into_iter().flat_map(BTreeMap::values).map(|held| &held.entity).filter(|entity| !entity.is_erased())
     }
 
+    /// How many entities of a kind have ids that begin so.
+    #[must_use]
+    pub fn count_of(&self, kind: Kind, prefix: &str) -> usize {
+        let from = self.entities.get(&kind).into_iter().flat_map(|ids| ids.range(prefix.to_owned()..));
+        from.take_while(|(id, _)| id.starts_with(prefix)).filter(|(_, held)| !held.entity.is_erased()).count()
+    }
+
     /// The last record of an erased id that is about to be forgotten, or is already elsewhere: it is tombstoned before the id is made
     /// anew, so that everyone begins at the same version.
     #[must_use]

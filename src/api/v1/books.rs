@@ -171,7 +171,7 @@ impl Books {
     pub async fn write_once(&self, caller: &Caller, begun: &Begun, reason: Option<&str>, record: ControlRecord) -> Result<Source, Problem> {
         Commands::read(&record.value).map_err(command_problem)?;
         let Some(mark) = &begun.mark else { return self.write(caller, reason, record).await };
-        // What must not come twice is looked for also when the key seems new: of the many keys of one caller some are forgotten early.
+        // What must not come twice is looked for also when the key seems new: the log knows of it whatever became of the directory.
         if begun.again || record.adds() {
             let since = now() - REMEMBERED_MS;
             if let Some(place) = self.commands.find(mark, since).await.map_err(command_problem)? {

@@ -3,7 +3,8 @@
 //! Invariant: the key is bound to the id of the object before the object is made, in the directory, so that a repeat, also after a
 //! crash in between or at another instance, makes or finds the object of that same id. The same key with another body is refused.
 //! Deliberately absent: stored answers. The object itself is the answer, and a secret that was shown once is not kept to be shown
-//! again. A key is remembered for 24 hours, about 4,000 of each caller.
+//! again. A key is remembered for 24 hours and not a moment less: who has used as many as are remembered of one caller hears so, and
+//! has to wait or to do without one.
 
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::domain::Millis;
 /// A key is remembered for so long.
 pub const REMEMBERED_MS: Millis = 24 * 3_600_000;
 const KEY_BYTES_MAX: usize = 255;
+/// So many keys of one caller are remembered.
+const KEYS_MAX: usize = 10_000;
 
 /// What a create is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +75,7 @@ pub async fn begin(
 ) -> Result<Begun, Problem> {
     let Some(key) = key_of(headers)? else { return Ok(Begun { id: fresh, again: false, at: now(), mark: None, held: None }) };
     let key = blake3::hash(format!("{}\0{what}\0{key}", caller.name).as_bytes()).to_hex().to_string();
-    // So many places, each used again: keys that clients make up do not fill the directory for ever.
-    let place = format!("{}~{}", caller.name, &key[..3]);
+    let place = format!("{}~{}", caller.name, &key[..32]);
     let claim = Claim { key, body: blake3::hash(body).to_hex().to_string(), object: fresh, at: now() };
     for _ in 0..3 {
         let held = directory.get(Kind::Idempotency, &place);
@@ -85,6 +87,13 @@ pub async fn begin(
             return Ok(begun(true, place, old, held.map_or(0, |entity| entity.version)));
         }
         let json = serde_json::to_vec(&claim).map_err(|_| Problem::new(ApiCode::Internal, "the key could not be noted"))?;
+        if held.is_none()
+            && let Err(full) = room(directory, &caller.name, claim.at, KEYS_MAX)
+        {
+            // What stops trading waits for nothing: to kill twice is to kill.
+            let goes_on = what.ends_with("/kill");
+            return if goes_on { Ok(Begun { id: claim.object, again: false, at: claim.at, mark: None, held: None }) } else { Err(full) };
+        }
         let version = held.map_or(0, |entity| entity.version);
         match directory.write(Kind::Idempotency, &place, version, Some(json), &caller.name).await {
             Ok(entity) => return Ok(begun(false, place, claim, entity.version)),
@@ -94,6 +103,27 @@ pub async fn begin(
         }
     }
     Err(busy())
+}
+
+/// Whether one more key of a caller may be remembered. Nothing that is younger than a day is forgotten for it.
+fn room(directory: &DirectoryService, caller: &str, at: Millis, most: usize) -> Result<(), Problem> {
+    let prefix = format!("{caller}~");
+    if directory.read(|directory| directory.count_of(Kind::Idempotency, &prefix)) < most {
+        return Ok(());
+    }
+    let claims = directory.list(Kind::Idempotency).into_iter().filter(|entity| entity.id.starts_with(&prefix));
+    let mut young: Vec<Millis> = claims
+        .filter_map(|entity| serde_json::from_slice::<Claim>(&entity.body).ok())
+        .map(|claim| claim.at + REMEMBERED_MS)
+        .filter(|until| *until > at)
+        .collect();
+    if young.len() < most {
+        return Ok(());
+    }
+    young.sort_unstable();
+    let wait = young.first().map_or(1, |until| (until - at).unsigned_abs().div_ceil(1_000));
+    let what = format!("{most} Idempotency-Keys of this caller are remembered, each for 24 hours: come again later, or without one");
+    Err(Problem::new(ApiCode::TooManyRequests, what).with("retry_after_seconds", wait))
 }
 
 fn begun(again: bool, place: String, claim: Claim, version: u64) -> Begun {
@@ -145,4 +175,32 @@ pub async fn sweep(directory: &Arc<DirectoryService>, at: Millis) -> usize {
         }
     }
     swept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::{EmbeddedLog, EmbeddedOptions};
+
+    #[test]
+    fn as_many_keys_as_are_remembered_of_a_caller_are_remembered_for_a_day_and_the_next_is_told_when() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+        let directory = DirectoryService::start(Arc::new(log.clone())).unwrap();
+        let begun = now();
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            for number in 0..3_i64 {
+                let claim = Claim { key: format!("{number}"), body: String::new(), object: String::new(), at: begun + number * 10_000 };
+                let json = serde_json::to_vec(&claim).unwrap();
+                directory.write(Kind::Idempotency, &format!("ann~{number}"), 0, Some(json), "ann").await.unwrap();
+            }
+        });
+        assert!(room(&directory, "ann", begun, 4).is_ok() && room(&directory, "an", begun, 1).is_ok(), "each caller for itself");
+        let refused = room(&directory, "ann", begun + 1, 3).unwrap_err();
+        assert_eq!((refused.code(), refused.body()["retry_after_seconds"].as_u64()), (ApiCode::TooManyRequests, Some(86_400)));
+        assert!(room(&directory, "ann", begun + REMEMBERED_MS - 1, 3).is_err());
+        assert!(room(&directory, "ann", begun + REMEMBERED_MS, 3).is_ok(), "what is older than a day needs no room");
+        directory.stop();
+        log.close();
+    }
 }
