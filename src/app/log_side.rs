@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{self, Config, LogKind};
 use crate::domain::InputTopic;
-use crate::embedded::{EmbeddedLog, EmbeddedOptions, Timestamps, lock_directory};
+use crate::embedded::{EmbeddedLog, EmbeddedOptions, Timestamps, lock_directory, make_private};
 use crate::engine::Partitioner;
 use crate::kafka::{Cluster, DecisionWatch, KafkaOptions, KafkaTopics};
 use crate::log::{LogError, Topic, Topics, Verdicts};
@@ -98,7 +98,7 @@ impl LogSide {
 impl OnKafka {
     fn open(config: &Config) -> Result<Self, Failure> {
         let dir = &config.data_dir;
-        fs::create_dir_all(dir).or_exit(Exit::Io, || format!("cannot make {}", dir.display()))?;
+        make_private(dir).or_exit(Exit::Io, || format!("cannot make {}", dir.display()))?;
         let lock = lock_directory(dir)?;
         let cluster = cluster(config)?;
         one_cluster(&cluster, dir)?;

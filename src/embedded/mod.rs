@@ -11,7 +11,9 @@ mod schema;
 mod shard_log;
 mod writer;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -110,9 +112,11 @@ impl EmbeddedLog {
     /// # Errors
     /// [`LogError::Locked`] when another process has it; else what is wrong with the directory or the file.
     pub fn open(options: EmbeddedOptions) -> Result<Self, LogError> {
-        fs::create_dir_all(&options.dir).map_err(|e| of_io(&e))?;
+        make_private(&options.dir).map_err(|e| of_io(&e))?;
         let lock = lock_directory(&options.dir)?;
         let path = options.dir.join(FILE);
+        // SQLite would make it for everyone to read; those that it puts beside it have its mode.
+        make_file(&path).map_err(|e| of_io(&e))?;
         let (connection, ends) = schema::open_for_writing(&path, options.busy_timeout_ms, options.file_bytes_max)?;
         let (jobs, inbox) = channel();
         let shared = Arc::new(Shared {
@@ -280,13 +284,30 @@ impl Topics for EmbeddedLog {
     }
 }
 
-/// Takes the directory's lock. The kernel gives it back when the process ends, however it ends.
-/// Takes a data directory for this process, as long as the file is open.
+/// Makes a data directory, where there is none: for its owner alone, since hashes of passwords and sealed keys lie in it. One that is
+/// there is left as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Makes a file for its owner alone, where there is none. One that is there is not touched: closing it would end SQLite's locks on it.
+fn make_file(path: &Path) -> io::Result<()> {
+    match File::options().create_new(true).write(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Takes a data directory for this process, as long as the file is open. The kernel gives it back when the process ends, however it ends.
 ///
 /// # Errors
 /// [`LogError::Locked`] when another process has it.
 pub fn lock_directory(dir: &Path) -> Result<File, LogError> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("LOCK")).map_err(|e| of_io(&e))?;
+    let path = dir.join("LOCK");
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| of_io(&e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: dir.display().to_string() }),
