@@ -3,11 +3,15 @@
 //! Invariant: a body is an object of its type and nothing more; what is wrong is told with the field's path. serde would take arrays
 //! for objects; here they are refused. Deliberately absent: bodies of any size; what is asked for here is small.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::de::{DeserializeOwned, Error};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -59,8 +63,36 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 /// # Errors
 /// It is no object of its type.
 pub fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    let map = Map::<String, Value>::deserialize(deserializer)?;
-    T::deserialize(Value::Object(map)).map_err(D::Error::custom)
+    deserializer.deserialize_map(OnlyMap(PhantomData))
+}
+
+/// The same for fields that may be absent or `null`.
+///
+/// # Errors
+/// It is no object of its type.
+pub fn optional_object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(T);
+    impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            object(deserializer).map(Self)
+        }
+    }
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
+}
+
+/// Reads what is read from a map from nothing else. The fields' paths go on into it.
+struct OnlyMap<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for OnlyMap<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 /// For texts that may not be empty: `#[serde(deserialize_with = "filled")]`.
@@ -108,7 +140,7 @@ mod tests {
             (&br#"["a",[1]]"#[..], ApiCode::MalformedBody, None),
             (br#"{"name":"a","inner":[1]}"#, ApiCode::InvalidField, Some("inner")),
             (br#"{"name":1,"inner":{"number":1}}"#, ApiCode::InvalidField, Some("name")),
-            (br#"{"name":"a","inner":{"number":1,"x":2}}"#, ApiCode::InvalidField, Some("inner")),
+            (br#"{"name":"a","inner":{"number":1,"x":2}}"#, ApiCode::InvalidField, Some("inner.x")),
             (br#"{"name":"a","inner":{"number":1},"x":1}"#, ApiCode::InvalidField, Some("x")),
             (b"{", ApiCode::MalformedBody, None),
             (b"\"\xff\"", ApiCode::MalformedBody, None),

@@ -10,14 +10,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::json::{Json, answer};
+use super::json::{Json, answer, optional_object};
 use super::notification_desk::NotifyDesk;
 use super::notifications::{change_problem, own, word};
 use super::page::PathId;
@@ -107,13 +106,6 @@ pub struct PreferenceUpdate {
     #[serde(default)]
     #[schema(format = DateTime)]
     snooze_until: Option<String>,
-}
-
-/// `null` or an object; serde would take an array for one.
-fn optional_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quiet>, D::Error> {
-    let map = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?;
-    let read = |map| Quiet::deserialize(serde_json::Value::Object(map)).map_err(D::Error::custom);
-    map.map(read).transpose()
 }
 
 /// Which channel to try.
