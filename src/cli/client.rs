@@ -127,6 +127,15 @@ impl Client {
         Ok((self.json(answer)?, tag))
     }
 
+    /// Gets an object, and gives up after a while: for who looks again and again.
+    pub fn look(&self, path: &str, patience: Duration) -> Result<Value, Failure> {
+        let wrong = || format!("{} is no address to ask", self.base);
+        let request = self.signed(Request::get(format!("{}{path}", self.base))).body(()).or_exit(Exit::Usage, wrong)?;
+        let request = self.agent.configure_request(request).timeout_global(Some(patience)).build();
+        let answer = self.checked(self.agent.run(request))?;
+        self.json(answer)
+    }
+
     /// All entries of a list, page by page.
     pub fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
         self.some(path, "", usize::MAX)
@@ -152,11 +161,15 @@ impl Client {
         self.run(Request::get(format!("{}{path}", self.base)), &[])
     }
 
-    fn run(&self, request: request::Builder, body: &[u8]) -> Result<Response<Body>, Failure> {
-        let request = match &self.token {
+    fn signed(&self, request: request::Builder) -> request::Builder {
+        match &self.token {
             Some(token) => request.header("authorization", format!("Bearer {}", token.as_str())),
             None => request,
-        };
+        }
+    }
+
+    fn run(&self, request: request::Builder, body: &[u8]) -> Result<Response<Body>, Failure> {
+        let request = self.signed(request);
         let wrong = || format!("{} is no address to ask", self.base);
         let answer = if body.is_empty() {
             self.agent.run(request.body(()).or_exit(Exit::Usage, wrong)?)

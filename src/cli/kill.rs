@@ -1,7 +1,7 @@
 //! `ordergate kill`: the kill switch of an account: halted, orders cancelled, positions closed; with `--watch`, until nothing is left.
 //!
-//! Invariant: the switch is thrown by the first request; watching adds nothing and may be ended at any time. Deliberately absent: a
-//! question whether one is sure.
+//! Invariant: the switch is thrown by the first request; watching adds nothing and may be ended at any time. A look that fails is told, and
+//! the next one follows until the time is over. Deliberately absent: a question whether one is sure.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use super::remote::Output;
 use super::{Exit, Failure, say};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A look that takes longer has failed.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `kill`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +26,7 @@ pub struct Args {
     /// Wait until nothing is held and nothing works: exit 1 when that is not so in time
     #[arg(long)]
     watch: bool,
-    /// How long to wait at most
+    /// How long to wait at most, looks that fail included
     #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch")]
     timeout: u64,
     #[command(flatten)]
@@ -39,14 +41,28 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let path = format!("/api/v1/accounts/{}/kill", segment(&args.account));
     let mut view = client.send_with("POST", &path, &args.once.headers(), &json!({"reason": args.reason}))?;
     let (begun, patience) = (Instant::now(), Duration::from_secs(args.timeout));
+    let mut failed = None;
     while args.watch && !is_done(&view) && begun.elapsed() < patience {
-        eprintln!("{}", progress(&view));
+        if failed.is_none() {
+            eprintln!("{}", progress(&view));
+        }
         std::thread::sleep(LOOK_EVERY);
-        view = client.send("GET", &path, None)?;
+        // A session may end meanwhile: each look takes what is kept of it, and refreshes it.
+        match args.asked.remote.client().and_then(|client| client.look(&path, LOOK_PATIENCE)) {
+            Ok(seen) => (view, failed) = (seen, None),
+            Err(failure) => {
+                eprintln!("a look failed, and the account may be as it was: {failure}");
+                failed = Some(failure);
+            }
+        }
     }
     match args.asked.output {
         Output::Json => say(&format!("{view:#}\n"))?,
         Output::Table => say(&told(&view))?,
+    }
+    if let Some(failure) = failed {
+        let what = format!("after {} s the account cannot be seen; the switch was thrown, and then: {}", args.timeout, progress(&view));
+        return Err(Failure::new(Exit::Daemon, format!("{what}; {failure}")));
     }
     if args.watch && !is_done(&view) {
         return Err(Failure::new(Exit::Wrong, format!("after {} s: {}", args.timeout, progress(&view))));

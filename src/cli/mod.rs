@@ -73,7 +73,7 @@ enum Command {
     Topics(topics::Args),
     /// Examine a Kafka cluster, its topics and ledgers, and this instance's snapshots
     Doctor(doctor::Args),
-    /// Make, list and change users in the log itself
+    /// Make, list and change users, in the log itself or over the API
     User(user::Args),
     /// Begin a session for the commands that use the API
     Login(login::Args),

@@ -57,6 +57,12 @@ struct Session {
 }
 
 impl Remote {
+    /// The daemon at `url`.
+    #[must_use]
+    pub fn at(url: String, token_file: Option<PathBuf>, ca_file: Option<PathBuf>) -> Self {
+        Self { url: Some(url), token_file, ca_file }
+    }
+
     /// A client with the token, if there is one.
     pub fn client(&self) -> Result<Client, Failure> {
         let (path, named) = match &self.token_file {

@@ -1,6 +1,6 @@
 //! `ordergate rules`: the rules that bind every order, over the API: looked at, made, changed, tried.
 //!
-//! Invariant: a change says which version of the rule it saw, so that of two operators one hears of the other. Deliberately absent: rules
+//! Invariant: a change says which version of the rule its operator saw, so that of two operators one hears of the other. Deliberately absent: rules
 //! as flags; a rule is a JSON object, as the API and `gate.control` have it, and lives in a file.
 
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ enum Action {
         #[command(flatten)]
         asked: Asked,
     },
-    /// Show a rule
+    /// Show a rule; which version it is goes to standard error
     Show {
         /// The rule's id
         id: String,
@@ -61,6 +61,10 @@ enum Action {
         id: String,
         /// The rule as a JSON object; - for standard input
         file: PathBuf,
+        /// The version that you saw, as `rules show` tells it: if the rule is another one by now, nothing is done. Without it, the
+        /// rule is shown on standard error as it is before it is changed
+        #[arg(long, value_name = "VERSION", value_parser = tag)]
+        if_match: Option<String>,
         #[command(flatten)]
         asked: Asked,
     },
@@ -100,14 +104,25 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             let query = query(&[("account", account.as_deref()), ("type", rule_type.as_deref()), ("active", active.as_deref())]);
             print_list(asked.output, asked.remote.client()?.some(PATH, &query, usize::MAX)?, &COLUMNS)
         }
-        Action::Show { id, asked } => print_one(asked.output, &asked.remote.client()?.send("GET", &at(id), None)?),
+        Action::Show { id, asked } => {
+            let (rule, tag) = asked.remote.client()?.seen(&at(id))?;
+            eprintln!("rule {id}, version {}", bare(&tag));
+            print_one(asked.output, &rule)
+        }
         Action::Create { file, once, asked } => {
             let rule = object(file)?;
             print_one(asked.output, &asked.remote.client()?.send_with("POST", PATH, &once.headers(), &rule)?)
         }
-        Action::Change { id, file, asked } => {
+        Action::Change { id, file, if_match, asked } => {
             let (rule, client) = (object(file)?, asked.remote.client()?);
-            let (_, tag) = client.seen(&at(id))?;
+            let tag = match if_match {
+                Some(tag) => tag.clone(),
+                None => {
+                    let (before, tag) = client.seen(&at(id))?;
+                    eprintln!("rule {id}, version {}, was {before}", bare(&tag));
+                    tag
+                }
+            };
             print_one(asked.output, &client.send_with("PUT", &at(id), &[("if-match", &tag)], &rule)?)
         }
         Action::Delete { id, asked } => {
@@ -134,6 +149,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 fn at(id: &str) -> String {
     format!("{PATH}/{}", segment(id))
+}
+
+/// A version as people type it, as an `ETag`.
+fn tag(text: &str) -> Result<String, String> {
+    let version: u64 = bare(text).parse().map_err(|_| "a number, as `ordergate rules show` tells it".to_owned())?;
+    Ok(format!("\"{version}\""))
+}
+
+/// An `ETag` without its quotation marks.
+fn bare(tag: &str) -> &str {
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
 }
 
 fn tried(asked: &Asked, body: &Value) -> Result<(), Failure> {
@@ -164,6 +190,12 @@ fn tried_table(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_may_be_typed_with_and_without_its_quotation_marks() {
+        assert_eq!((tag("7"), tag("\"7\"")), (Ok("\"7\"".to_owned()), Ok("\"7\"".to_owned())));
+        assert!(tag("").is_err() && tag("seven").is_err() && tag("\"7").is_err());
+    }
 
     #[test]
     fn a_try_is_told_with_its_verdict_and_every_rule_that_was_asked() {

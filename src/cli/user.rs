@@ -1,7 +1,10 @@
-//! `ordergate user`: people in the log itself, for whoever has the log. The first one is made here and nowhere else.
+//! `ordergate user`: people in the log itself, for whoever has the log, or over the API of the daemon at `--url`. The first one is made in
+//! the log and nowhere else.
 //!
-//! Invariant: it speaks to no daemon. On the embedded log none may run meanwhile; on a cluster running instances see the change at
-//! once. Passwords come from a terminal without echo or from a file, never from an argument.
+//! Invariant: without `--url` it speaks to no daemon. On the embedded log none may run meanwhile; on a cluster running instances see the
+//! change at once. Passwords come from a terminal without echo or from a file, never from an argument.
+
+mod api;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -11,14 +14,18 @@ use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use zeroize::Zeroizing;
 
+use super::client::Client;
 use super::place::Place;
-use super::remote::{Output, table};
+use super::remote::{Output, Remote, table};
 use super::{Exit, Failure, OrExit, say};
 use crate::app::OpenLog;
 use crate::control::audit::Audit;
 use crate::control::directory::DirectoryService;
 use crate::control::people::{Grants, NewUser, People, PeopleError, Role, Scope, Stored, User, UserChange};
 use crate::engine::{Clock, SystemClock};
+
+/// What a table of users shows.
+const HEADINGS: [&str; 5] = ["name", "role", "scopes", "accounts", "state"];
 
 /// Arguments of `user`.
 #[derive(Debug, clap::Args)]
@@ -54,12 +61,12 @@ enum Action {
         #[command(flatten)]
         password: PasswordFrom,
         #[command(flatten)]
-        log: Place,
+        at: At,
     },
     /// List the users
     List {
         #[command(flatten)]
-        log: Place,
+        at: At,
         /// How to print
         #[arg(long, value_enum, default_value_t)]
         output: Output,
@@ -69,14 +76,14 @@ enum Action {
         /// The user
         name: String,
         #[command(flatten)]
-        log: Place,
+        at: At,
     },
     /// Let a user in again
     Enable {
         /// The user
         name: String,
         #[command(flatten)]
-        log: Place,
+        at: At,
     },
     /// Set a user's password; their sessions end
     Password {
@@ -85,8 +92,32 @@ enum Action {
         #[command(flatten)]
         password: PasswordFrom,
         #[command(flatten)]
-        log: Place,
+        at: At,
     },
+}
+
+/// Where the people are: in a log, or with a daemon.
+#[derive(Debug, clap::Args)]
+struct At {
+    #[command(flatten)]
+    log: Place,
+    /// Ask the API of this daemon instead, as an administrator
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "brokers"])]
+    url: Option<String>,
+    /// With --url: file with an API token, or the session that `ordergate login` wrote [default: that of login, if it is there]
+    #[arg(long, value_name = "FILE", env = "ORDERGATE_TOKEN_FILE", hide_env = true)]
+    token_file: Option<PathBuf>,
+    /// With --url: certificates to trust (PEM) instead of the public ones
+    #[arg(long, value_name = "FILE", env = "ORDERGATE_CA_FILE", hide_env = true)]
+    ca_file: Option<PathBuf>,
+}
+
+impl At {
+    /// A client of the daemon, if one is meant.
+    fn client(&self) -> Result<Option<Client>, Failure> {
+        let Some(url) = &self.url else { return Ok(None) };
+        Remote::at(url.clone(), self.token_file.clone(), self.ca_file.clone()).client().map(Some)
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -168,51 +199,68 @@ fn actor() -> String {
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.action {
         Action::Add { .. } => add(&args.action),
-        Action::List { log, output } => list(log, *output),
-        Action::Disable { name, log } => set_disabled(name, true, log),
-        Action::Enable { name, log } => set_disabled(name, false, log),
-        Action::Password { name, password, log } => set_password(name, password, log),
+        Action::List { at, output } => list(at, *output),
+        Action::Disable { name, at } => set_disabled(name, true, at),
+        Action::Enable { name, at } => set_disabled(name, false, at),
+        Action::Password { name, password, at } => set_password(name, password, at),
     }
 }
 
 fn add(action: &Action) -> Result<(), Failure> {
-    let Action::Add { name, role, scopes, own, view, all_accounts, no_password, password, log } = action else { return Ok(()) };
+    let Action::Add { name, role, scopes, own, view, all_accounts, no_password, password, at } = action else { return Ok(()) };
     let password = if *no_password { None } else { Some(password.read(true)?) };
     let accounts = Grants { all: *all_accounts, own: own.clone(), view: view.clone() };
     let new = NewUser { role: (*role).into(), scopes: scopes.clone(), accounts, password };
-    with(log, async |people, audit| {
+    if let Some(client) = at.client()? {
+        api::add(&client, name, &new)?;
+        return say(&format!("user {name} added\n"));
+    }
+    with(&at.log, async |people, audit| {
         let changes = json!({"role": new.role, "scopes": new.scopes, "accounts": new.accounts});
         audited(audit, "user.create", name, changes, people.add_user(name, new, &actor(), now())).await
     })?;
     say(&format!("user {name} added\n"))
 }
 
-fn list(log: &Place, output: Output) -> Result<(), Failure> {
-    let users = with(log, async |people, _| Ok(people.users()))?;
+fn list(at: &At, output: Output) -> Result<(), Failure> {
+    if let Some(client) = at.client()? {
+        return api::list(&client, output);
+    }
+    let users = with(&at.log, async |people, _| Ok(people.users()))?;
     let shown: Vec<Value> = users.iter().map(show).collect();
     match output {
         Output::Json => say(&format!("{:#}\n", Value::Array(shown))),
-        Output::Table => say(&table(&["name", "role", "scopes", "accounts", "state"], &users.iter().map(row).collect::<Vec<_>>())),
+        Output::Table => say(&table(&HEADINGS, &users.iter().map(row).collect::<Vec<_>>())),
     }
 }
 
-fn set_disabled(name: &str, disabled: bool, log: &Place) -> Result<(), Failure> {
-    with(log, async |people, audit| {
+fn set_disabled(name: &str, disabled: bool, at: &At) -> Result<(), Failure> {
+    let done = format!("user {name} {}\n", if disabled { "disabled" } else { "enabled" });
+    if let Some(client) = at.client()? {
+        api::set_disabled(&client, name, disabled)?;
+        return say(&done);
+    }
+    with(&at.log, async |people, audit| {
         let old = people.user(name).ok_or_else(|| failed(PeopleError::Unknown))?;
         let changes = json!({"disabled": [old.body.disabled, disabled]});
         let User { role, scopes, accounts, .. } = old.body;
         let change = UserChange { role, scopes, accounts, disabled };
         audited(audit, "user.change", name, changes, people.change_user(name, old.version, change, &actor())).await
     })?;
-    say(&format!("user {name} {}\n", if disabled { "disabled" } else { "enabled" }))
+    say(&done)
 }
 
-fn set_password(name: &str, password: &PasswordFrom, log: &Place) -> Result<(), Failure> {
+fn set_password(name: &str, password: &PasswordFrom, at: &At) -> Result<(), Failure> {
     let password = password.read(true)?;
-    with(log, async |people, audit| {
+    let done = format!("password of {name} set; all sessions ended\n");
+    if let Some(client) = at.client()? {
+        api::set_password(&client, name, &password)?;
+        return say(&done);
+    }
+    with(&at.log, async |people, audit| {
         audited(audit, "user.password", name, json!({}), people.set_password(name, password, &actor(), now())).await
     })?;
-    say(&format!("password of {name} set; all sessions ended\n"))
+    say(&done)
 }
 
 /// Notes that something is begun, does it, and notes how it ended. What could not be noted first is not done.
@@ -259,8 +307,12 @@ fn show(user: &Stored<User>) -> Value {
 
 fn row(user: &Stored<User>) -> Vec<String> {
     let User { role, scopes, accounts, disabled, .. } = &user.body;
+    cells(&user.id, *role, scopes, accounts, *disabled)
+}
+
+fn cells(name: &str, role: Role, scopes: &[Scope], accounts: &Grants, disabled: bool) -> Vec<String> {
     let scopes = scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
     let held = accounts.own.iter().cloned().chain(accounts.view.iter().map(|account| format!("{account} (view)")));
     let accounts = if accounts.all { "all".to_owned() } else { held.collect::<Vec<_>>().join(",") };
-    vec![user.id.clone(), role.as_str().to_owned(), scopes, accounts, if *disabled { "disabled" } else { "active" }.to_owned()]
+    vec![name.to_owned(), role.as_str().to_owned(), scopes, accounts, if disabled { "disabled" } else { "active" }.to_owned()]
 }
