@@ -98,6 +98,7 @@ impl ShardLog for SimLog {
         let limit = 1 + world.random.index(limit.min(8));
         let place = usize::try_from(from).unwrap();
         Ok(match topic {
+            ShardTopic::Ledger if world.life(self.life).deaf > world.step => Vec::new(),
             ShardTopic::Ledger => {
                 let entries: Vec<_> = world.ledger.iter().skip(place).take(limit).cloned().collect();
                 world.life(self.life).ledger_reads += entries.len() as u64;

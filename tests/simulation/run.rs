@@ -229,10 +229,10 @@ impl Simulation {
         }
     }
 
-    /// Calls fail for a while, or reads, or nothing lands, or something lands again.
+    /// Calls fail for a while, or reads, or the ledger seems to end, or nothing lands, or something lands again.
     fn disturb_the_log(&mut self, at: usize) {
         let until = self.world.borrow().step + self.random.below(300);
-        let kind = self.random.below(4);
+        let kind = self.random.below(5);
         let mut world = self.world.borrow_mut();
         let life = self.machines[at].running.as_ref().map(|running| running.life);
         match (kind, life) {
@@ -244,7 +244,11 @@ impl Simulation {
                 world.count("every read fails for a while");
                 world.life(life).blind = until;
             }
-            (2, _) => {
+            (2, Some(life)) => {
+                world.count("nothing is read in the ledger for a while");
+                world.life(life).deaf = until;
+            }
+            (3, _) => {
                 world.count("nothing lands for a while");
                 world.slow = until;
             }

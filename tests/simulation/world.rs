@@ -43,6 +43,8 @@ pub struct Life {
     /// Until this step every call of the port fails, or every read of a topic.
     pub cut_off: u64,
     pub blind: u64,
+    /// Until this step it reads nothing in the ledger, whatever is there: its client has fallen silent.
+    pub deaf: u64,
     /// How many ledger entries it has read.
     pub ledger_reads: u64,
     pub crashed: bool,
@@ -144,7 +146,7 @@ impl World {
     /// Whether an instance's calls and reads are answered.
     pub fn sees(&self, life: u64) -> bool {
         let life = &self.lives[usize::try_from(life).unwrap()];
-        life.cut_off <= self.step && life.blind <= self.step
+        life.cut_off.max(life.blind).max(life.deaf) <= self.step
     }
 
     /// Peace: no more faults.
@@ -152,7 +154,7 @@ impl World {
         self.faulty = false;
         self.slow = 0;
         for life in &mut self.lives {
-            (life.cut_off, life.blind) = (0, 0);
+            (life.cut_off, life.blind, life.deaf) = (0, 0, 0);
         }
     }
 
