@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::producer::Producer;
 
 use crate::domain::InputTopic;
 use crate::log::{Extent, LogError, Topic};
@@ -16,13 +16,14 @@ use crate::wire::TopicNames;
 use super::KafkaOptions;
 use super::client::{Context, Listener, Nobody};
 use super::error::{KafkaFailure, log_error, not_created};
+use super::polled::Polled;
 use super::settings::{Role, client_config};
 
 /// How long a new consumer is served, so that it asks for its token.
 const TOKEN_WAIT: Duration = Duration::from_millis(20);
 
 /// The client that asks.
-pub(super) type Asking = ThreadedProducer<Context<Nobody>>;
+pub(super) type Asking = Polled<Nobody>;
 
 /// A cluster as the gate uses it. Copies share one connection.
 #[derive(Clone)]
@@ -193,7 +194,7 @@ impl Cluster {
 
 fn asking(options: &KafkaOptions) -> Result<Asking, KafkaFailure> {
     let context = Context::new(options.token_file.clone(), Nobody);
-    client_config(options, Role::Admin)?.create_with_context(context).map_err(|error| not_created(&error))
+    Polled::new(options, Role::Admin, context)
 }
 
 /// An offset as we count them.

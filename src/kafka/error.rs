@@ -25,6 +25,12 @@ pub enum KafkaFailure {
         /// What it said.
         detail: String,
     },
+    /// A client needs a thread, and there is none.
+    #[error("a Kafka client's thread cannot be started: {detail}")]
+    Thread {
+        /// What the system said.
+        detail: String,
+    },
 }
 
 impl From<KafkaFailure> for LogError {

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::log::{AppendDone, LogError, NewRecord, Placed, Topic};
 
 use super::client::{Context, Listener, Receiver};
 use super::cluster::{Cluster, offset};
 use super::error::{KafkaFailure, log_error, not_created};
+use super::polled::Polled;
 use super::settings::{Role, client_config};
 
 /// Batches that may wait for the one before them.
@@ -163,11 +164,10 @@ impl Receiver for Reports {
     }
 }
 
-type Single = ThreadedProducer<Context<Reports>>;
+type Single = Polled<Reports>;
 
 fn single(cluster: &Cluster) -> Result<Arc<Single>, KafkaFailure> {
-    let made = client_config(cluster.options(), Role::Ingress)?.create_with_context(cluster.context(Reports));
-    Ok(Arc::new(made.map_err(|error| not_created(&error))?))
+    Ok(Arc::new(Polled::new(cluster.options(), Role::Ingress, cluster.context(Reports))?))
 }
 
 /// Writes batches, one transaction each.

@@ -17,6 +17,7 @@ mod inbox;
 mod ingress;
 mod inputs;
 mod membership;
+mod polled;
 mod producers;
 mod reader;
 mod sender;

@@ -11,17 +11,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use metrics::gauge;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, Timestamp};
-use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 
 use crate::domain::Source;
 use crate::log::{LogError, LogEvent, OutputRecord, OutputTag, OutputTopic, Topic};
 use crate::telemetry;
 
-use super::client::{Context, Listener, Receiver};
+use super::client::{Listener, Receiver};
 use super::cluster::{Cluster, offset};
-use super::error::{KafkaFailure, log_error, not_created};
+use super::error::{KafkaFailure, log_error};
 use super::inbox::Inbox;
-use super::settings::{Role, client_config};
+use super::polled::Polled;
+use super::settings::Role;
 
 /// The header of an output that says which it is: `SHARD-SEQ-INDEX`.
 pub(super) const TAG_HEADER: &str = "output";
@@ -77,17 +78,16 @@ fn tell_skew(stamped: Timestamp) {
 
 /// The producers of one session.
 pub(super) struct Producers {
-    ledger: Arc<ThreadedProducer<Context<Told>>>,
-    outputs: Arc<ThreadedProducer<Context<Told>>>,
+    ledger: Arc<Polled<Told>>,
+    outputs: Arc<Polled<Told>>,
 }
 
 impl Producers {
     /// New ones; they get ready in the background, so that their first record does not wait for that.
     pub(super) fn new(cluster: &Cluster, inbox: &Arc<Inbox>, session: u64) -> Result<Self, KafkaFailure> {
-        let make = |role| -> Result<Arc<ThreadedProducer<Context<Told>>>, KafkaFailure> {
+        let make = |role| -> Result<Arc<Polled<Told>>, KafkaFailure> {
             let told = cluster.context(Told { inbox: Arc::clone(inbox), session });
-            let producer = client_config(cluster.options(), role)?.create_with_context(told);
-            Ok(Arc::new(producer.map_err(|error| not_created(&error))?))
+            Ok(Arc::new(Polled::new(cluster.options(), role, told)?))
         };
         let producers = Self { ledger: make(Role::Ledger)?, outputs: make(Role::Outputs)? };
         producers.warm_up(cluster);

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::log::{LogError, NewRecord, Placed, Topic};
 
-use super::client::{Context, Listener, Receiver};
+use super::client::{Listener, Receiver};
 use super::cluster::{Cluster, offset};
-use super::error::{KafkaFailure, log_error, not_created};
-use super::settings::{Role, client_config};
+use super::error::{KafkaFailure, log_error};
+use super::polled::Polled;
+use super::settings::Role;
 
 /// What became of a record.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub struct Report {
 /// A producer for a tool.
 pub struct Sender {
     cluster: Cluster,
-    producer: ThreadedProducer<Context<Told>>,
+    producer: Polled<Told>,
     reports: mpsc::Receiver<Report>,
     partitions: BTreeMap<Topic, u32>,
 }
@@ -44,8 +45,7 @@ impl Sender {
     pub fn new(cluster: &Cluster) -> Result<Self, KafkaFailure> {
         let (tell, reports) = mpsc::channel();
         let told = cluster.context(Told { tell });
-        let producer = client_config(cluster.options(), Role::Send)?.create_with_context(told);
-        let producer = producer.map_err(|error| not_created(&error))?;
+        let producer = Polled::new(cluster.options(), Role::Send, told)?;
         Ok(Self { cluster: cluster.clone(), producer, reports, partitions: BTreeMap::new() })
     }
 

@@ -26,6 +26,8 @@ use super::settings::Role;
 
 /// How long a poll waits, and so how long an end, or a new partition, takes at most.
 const POLL: Duration = Duration::from_millis(20);
+/// How many events are heard before those who wait are woken.
+const HEARD_AT_ONCE: usize = 500;
 /// How long the brokers' word that there is no more is taken for true.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 /// How long a follower waits for what the client is about to fetch, before he reads it himself.
@@ -218,11 +220,20 @@ impl Tail {
         let mut swept = Instant::now();
         while !self.is_ended() {
             self.settle();
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) => self.came(&message),
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.ended_at(partition),
-                Some(Err(error)) => self.failed(&error),
-                None => {}
+            // One fetch brings records and ends of many partitions: who waits is woken once for all of them.
+            let (mut waits, mut heard) = (POLL, 0);
+            while heard < HEARD_AT_ONCE
+                && let Some(event) = self.consumer.poll(waits)
+            {
+                match event {
+                    Ok(message) => self.came(&message),
+                    Err(KafkaError::PartitionEOF(partition)) => self.ended_at(partition),
+                    Err(error) => self.failed(&error),
+                }
+                (waits, heard) = (Duration::ZERO, heard + 1);
+            }
+            if heard > 0 {
+                self.arrived.notify_all();
             }
             if swept.elapsed() >= CONFIRMED_FOR {
                 self.forget();
@@ -243,8 +254,6 @@ impl Tail {
         if place.bytes > BYTES_KEPT {
             places.leave(partition);
         }
-        drop(places);
-        self.arrived.notify_all();
     }
 
     fn ended_at(&self, partition: i32) {
@@ -252,7 +261,6 @@ impl Tail {
         if let Some(place) = locked(&self.places).of.get_mut(&partition).filter(|place| place.assigned) {
             (place.at_end, place.confirmed) = (true, Instant::now());
         }
-        self.arrived.notify_all();
     }
 
     /// An error names no partition: each follower asks for himself.
