@@ -223,24 +223,7 @@ const fn tunable(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "65536"),
         ],
-        // A standby is a little behind all the same: one fetch for what came within 50 ms, not one for each frame.
-        Role::Tail => &[
-            ("fetch.min.bytes", "1048576"),
-            ("fetch.wait.max.ms", "50"),
-            ("fetch.error.backoff.ms", "10"),
-            ("fetch.queue.backoff.ms", "1"),
-            ("queued.min.messages", "20000"),
-            ("queued.max.messages.kbytes", "8192"),
-        ],
-        Role::Watch => &[
-            ("fetch.min.bytes", "1"),
-            ("fetch.wait.max.ms", "100"),
-            ("fetch.error.backoff.ms", "10"),
-            ("fetch.queue.backoff.ms", "1"),
-            ("queued.min.messages", "20000"),
-            ("queued.max.messages.kbytes", "8192"),
-        ],
-        Role::Follow | Role::Range => &[("fetch.error.backoff.ms", "10"), ("fetch.queue.backoff.ms", "1")],
+        Role::Tail | Role::Watch | Role::Follow | Role::Range => &[("fetch.error.backoff.ms", "10"), ("fetch.queue.backoff.ms", "1")],
         Role::Ledger => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("compression.type", "lz4")],
         Role::Outputs => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
         Role::Ingress => &[("request.timeout.ms", "2000"), ("retry.backoff.ms", "20"), ("linger.ms", "0.5")],
@@ -284,7 +267,21 @@ const fn guarantees(role: Role) -> &'static [(&'static str, &'static str)] {
             ("queued.max.messages.kbytes", "64"),
         ],
         Role::Inputs => &[],
-        Role::Tail | Role::Watch => &[("enable.partition.eof", "true")],
+        // A standby is a little behind all the same: one fetch for what came within 50 ms, not one for each frame.
+        Role::Tail => &[
+            ("enable.partition.eof", "true"),
+            ("fetch.min.bytes", "1048576"),
+            ("fetch.wait.max.ms", "50"),
+            ("queued.min.messages", "20000"),
+            ("queued.max.messages.kbytes", "8192"),
+        ],
+        Role::Watch => &[
+            ("enable.partition.eof", "true"),
+            ("fetch.min.bytes", "1"),
+            ("fetch.wait.max.ms", "100"),
+            ("queued.min.messages", "20000"),
+            ("queued.max.messages.kbytes", "8192"),
+        ],
         Role::Follow => &[
             ("enable.partition.eof", "true"),
             // One fetch for all that came within 25 ms: a fetch for each record would take the brokers' time from the decisions.
@@ -373,6 +370,8 @@ mod tests {
         assert_eq!(value(Role::Outputs, "linger.ms").as_deref(), Some("50"));
         assert_eq!(value(Role::Inputs, "fetch.wait.max.ms").as_deref(), Some("7"));
         assert_eq!(value(Role::Range, "fetch.wait.max.ms").as_deref(), Some("5"));
+        // What config/kafka.toml says of inputs is not what a standby fetches by.
+        assert_eq!(value(Role::Tail, "fetch.wait.max.ms").as_deref(), Some("50"));
         assert_eq!(value(Role::Inputs, "auto.offset.reset").as_deref(), Some("error"));
     }
 }
