@@ -32,6 +32,8 @@ const REST_AFTER: Duration = Duration::from_secs(5);
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Decisions that are kept for those who do not know their intent's place yet.
 const KEPT_MAX: usize = 65_536;
+/// And for how long: an append is confirmed within this time, or fails. Where somebody always asks, all decisions of the cluster pass here.
+const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// A listener to `gate.decisions`.
 #[derive(Clone)]
@@ -58,7 +60,8 @@ struct Shared {
     active: usize,
     waiting: HashMap<(u32, u64), Vec<oneshot::Sender<Vec<u8>>>>,
     kept: HashMap<(u32, u64), Vec<u8>>,
-    order: VecDeque<(u32, u64)>,
+    /// When each was heard, the oldest first.
+    order: VecDeque<(Instant, (u32, u64))>,
 }
 
 impl DecisionWatch {
@@ -117,7 +120,7 @@ impl Ear {
                         self.next.insert(partition, offset(message.offset()) + 1);
                     }
                     if let Some(place) = intent(&message) {
-                        shared.state().hear(place, message.payload().unwrap_or_default());
+                        shared.state().hear(place, message.payload().unwrap_or_default(), Instant::now());
                     }
                 }
                 // The topic was truncated or made anew: that partition is silent until it is assigned again.
@@ -218,7 +221,7 @@ fn intent(decision: &BorrowedMessage<'_>) -> Option<(u32, u64)> {
 }
 
 impl Shared {
-    fn hear(&mut self, place: (u32, u64), payload: &[u8]) {
+    fn hear(&mut self, place: (u32, u64), payload: &[u8], now: Instant) {
         if self.active == 0 {
             return;
         }
@@ -226,13 +229,17 @@ impl Shared {
             // Nobody may be waiting any more.
             let _ = waiting.send(payload.to_vec());
         }
-        if self.order.len() >= KEPT_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.kept.remove(&oldest);
+        // Two for one, so that what is old goes, and nobody waits for thousands to go.
+        for _ in 0..2 {
+            let is_over = |(heard, _): &(Instant, (u32, u64))| now.saturating_duration_since(*heard) >= KEPT_FOR;
+            if (self.order.len() >= KEPT_MAX || self.order.front().is_some_and(is_over))
+                && let Some((_, oldest)) = self.order.pop_front()
+            {
+                self.kept.remove(&oldest);
+            }
         }
         if self.kept.insert(place, payload.to_vec()).is_none() {
-            self.order.push_back(place);
+            self.order.push_back((now, place));
         }
     }
 
@@ -279,5 +286,36 @@ impl Expected for One {
 impl Drop for One {
     fn drop(&mut self) {
         self.watch.shared().end_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_kept_for_who_learns_late_where_his_intent_stands_and_no_longer_than_that() {
+        let (mut shared, begun) = (Shared { active: 1, ..Shared::default() }, Instant::now());
+        for offset in 0..1_000 {
+            shared.hear((0, offset), b"{}", begun);
+        }
+        shared.hear((0, 1_000), b"{}", begun + KEPT_FOR / 2);
+        assert_eq!((shared.kept.len(), shared.order.len()), (1_001, 1_001));
+        for offset in 2_000..3_000 {
+            shared.hear((0, offset), b"{}", begun + KEPT_FOR);
+        }
+        assert!(!shared.kept.contains_key(&(0, 999)) && shared.kept.contains_key(&(0, 1_000)));
+        assert_eq!((shared.kept.len(), shared.order.len()), (1_001, 1_001));
+        for offset in 0..KEPT_MAX as u64 {
+            shared.hear((1, offset), b"{}", begun + KEPT_FOR);
+        }
+        assert!(shared.kept.len() <= KEPT_MAX && shared.kept.len() == shared.order.len());
+    }
+
+    #[test]
+    fn nothing_is_kept_while_nobody_asks() {
+        let mut shared = Shared::default();
+        shared.hear((0, 1), b"{}", Instant::now());
+        assert!(shared.kept.is_empty() && shared.order.is_empty());
     }
 }
