@@ -102,6 +102,15 @@ impl Publisher {
         Ok(())
     }
 
+    /// A topic ends there, and nothing of ours is on its way to it: what comes later lies at or above this offset. Of a topic that other
+    /// shards write to as well, a takeover then does not read what they wrote meanwhile.
+    pub fn pass_over(&mut self, topic: OutputTopic, end: u64) {
+        let lane = &mut self.lanes[topic.place()];
+        if lane.waiting.is_empty() {
+            lane.acknowledged_to = lane.acknowledged_to.max(end);
+        }
+    }
+
     /// After a recovery: everything up to `seq` is published, and what comes later lies at or above these offsets.
     pub fn settled_at(&mut self, seq: u64, offsets: [u64; 4]) {
         self.handed_over = seq;
@@ -125,6 +134,23 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_wrote_is_passed_over_only_with_nothing_of_ours_on_its_way() {
+        let mut publisher = Publisher::new(Default::default());
+        let topic = OutputTopic::DeadLetter;
+        let mark = |publisher: &Publisher| publisher.marks()[topic.place()];
+        publisher.lanes[topic.place()].waiting.push_back((0, 4));
+        publisher.pass_over(topic, 900);
+        publisher.handed_over(5);
+        assert_eq!(mark(&publisher), OutputMark { seq: 3, offset: 0 }, "ours may stand before that end");
+        publisher.acknowledged(0, topic, 700).unwrap();
+        assert_eq!(mark(&publisher), OutputMark { seq: 5, offset: 701 });
+        publisher.pass_over(topic, 900);
+        publisher.pass_over(topic, 800);
+        publisher.handed_over(6);
+        assert_eq!(mark(&publisher), OutputMark { seq: 6, offset: 900 });
+    }
 
     #[test]
     fn a_mark_covers_a_record_only_when_all_its_outputs_are_acknowledged() {

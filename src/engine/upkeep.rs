@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::log::{ShardLog, ShardTopic};
+use crate::log::{OutputTopic, ShardLog, ShardTopic};
 use crate::wire::frame::Frame;
 
 use super::handle::{self, Phase, Request, Status};
@@ -63,9 +63,18 @@ impl<L: ShardLog> Shard<L> {
             return if idle || ahead { self.close(draining) } else { self.give_up_late(draining) };
         }
         if (idle || self.options.planted == Some(Planted::SnapshotInFlight)) && self.snapshot_due() {
+            self.pass_over_others();
             self.offer_snapshot();
         }
         Ok(())
+    }
+
+    /// Dead letters are of all shards: those of the others need not be read at the next takeover. A log that does not say is asked again.
+    fn pass_over_others(&mut self) {
+        let Stage::Owning(owner) = &mut self.stage else { return };
+        if let Ok(end) = self.log.end(ShardTopic::Output(OutputTopic::DeadLetter)) {
+            owner.publisher.pass_over(OutputTopic::DeadLetter, end);
+        }
     }
 
     pub(super) fn offer_snapshot(&mut self) {
