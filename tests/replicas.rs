@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use ordergate::control::audit::Audit;
+use ordergate::control::commands::{Also, By, CommandError, Commands, ControlRecord};
 use ordergate::control::decisions::{Decisions, Filter, IndexOptions};
 use ordergate::control::replica::{Listener, ReplicaError, ReplicaOptions, Replicas};
 use ordergate::domain::{AccountId, InputTopic, Millis, ReasonCode, Symbol, Verdict};
@@ -226,6 +228,35 @@ fn a_replica_whose_ledger_cannot_be_read_for_a_while_goes_on_when_it_can() {
     wait_until(|| replicas.position()[0].ledger_next >= end);
     assert_eq!(failing.refusals.load(Ordering::Relaxed), 0);
     assert!(replicas.read(0, |_| ()).is_ok());
+    assert!(service.stop());
+}
+
+#[test]
+fn what_the_audit_does_not_take_is_not_written_though_the_log_would_unless_it_stops_trading() {
+    let dir = TempDir::new().unwrap();
+    let (log, service) = open(dir.path());
+    let topics: Arc<dyn Topics> = Arc::new(log.clone());
+    let audit = Audit::start(topics.clone()).unwrap();
+    let commands = Commands::new(topics.clone(), replicas(&topics, Box::new(NoSnapshots), Vec::new()), Duration::from_secs(30));
+    let commands = commands.audited(audit.clone());
+    let by = By { actor: "root".to_owned(), address: [127, 0, 0, 1].into(), reason: "drill".to_owned() };
+    let define = |symbol: &str| {
+        let fields = serde_json::json!({"symbol": symbol});
+        ControlRecord::new("instrument.define", format!("instrument:{symbol}"), "instrument_defined", fields)
+    };
+    let records = || Topics::extent(&log, Topic::Input(InputTopic::Control), 0).unwrap().next;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    assert!(runtime.block_on(commands.write(define("A"), &by)).is_ok());
+    assert_eq!(records(), 1);
+    audit.stop();
+    let refused = runtime.block_on(commands.write(define("B"), &by));
+    assert!(matches!(refused, Err(CommandError::Unaudited(_))), "{refused:?}");
+    let state = |word| ControlRecord::trading_state("state.set", "scope:{}", serde_json::json!({}), word, Also::default(), &by);
+    let refused = runtime.block_on(commands.write(state("reduce_only"), &by));
+    assert!(matches!(refused, Err(CommandError::Unaudited(_))), "{refused:?}");
+    assert_eq!(records(), 1, "the log would have taken both");
+    assert!(runtime.block_on(commands.write(state("halted"), &by)).is_ok(), "what stops trading waits for nobody");
+    assert_eq!(records(), 2);
     assert!(service.stop());
 }
 

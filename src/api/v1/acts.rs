@@ -65,3 +65,35 @@ pub async fn audited_of<T>(
     let address = caller.address.to_string();
     audited(audit, &Act { actor: &caller.name, address: &address, action, object }, changes, done).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::embedded::{EmbeddedLog, EmbeddedOptions};
+
+    #[test]
+    fn what_could_not_be_noted_is_not_even_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+        let audit = Audit::start(Arc::new(log.clone())).unwrap();
+        let act = Act { actor: "root", address: "127.0.0.1", action: "user.create", object: "user:ann" };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut done = 0;
+        let noted = runtime.block_on(audited(&audit, &act, json!({}), async {
+            done += 1;
+            Ok(())
+        }));
+        assert!(noted.is_ok());
+        audit.stop();
+        let refused = runtime.block_on(audited(&audit, &act, json!({}), async {
+            done += 1;
+            Ok(())
+        }));
+        assert_eq!((refused.unwrap_err().code(), done), (ApiCode::LogUnavailable, 1));
+        log.close();
+    }
+}
