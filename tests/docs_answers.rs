@@ -19,7 +19,8 @@ struct Shown {
 
 /// The fenced blocks of a text, each with the number of its first line.
 fn blocks(text: &str) -> Vec<(usize, String)> {
-    let (mut found, mut open): (Vec<(usize, String)>, Option<(usize, String)>) = (Vec::new(), None);
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String)> = None;
     for (number, line) in text.lines().enumerate() {
         match (&mut open, line.starts_with("```")) {
             (None, true) => open = Some((number + 2, String::new())),
