@@ -61,6 +61,8 @@ impl LogFile {
                  END"
             ));
         }
+        let unnoted = "INSERT INTO input (topic, position, ts, payload) VALUES (3, 1000000, 0, x'7b7d')";
+        assert!(self.connection.execute_batch(unnoted).is_err(), "the file would take what nobody noted");
     }
 
     /// How many records had a note.
