@@ -10,8 +10,8 @@ use crate::log::{OutputTopic, Topic};
 use super::finding::{Finding, Guarantee, Severity};
 use super::look::{Seen, SeenTopic, Unseen};
 use super::wanted::{
-    COMPACTION_LAG_MS_MOST, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, TOMBSTONE_MS_LEAST, batch_bytes, cleanup, compression,
-    is_compacted, is_ours, is_precious, retention_ms,
+    BATCH_BYTES, COMPACTION_LAG_MS_MOST, IN_SYNC, Plan, REPLICAS, RETENTION_MS_LEAST, TOMBSTONE_MS_LEAST, batch_bytes, cleanup,
+    compression, is_compacted, is_ours, is_precious, retention_ms,
 };
 
 /// Where it is said how the number of shards changes.
@@ -224,19 +224,19 @@ impl Look<'_> {
 
     fn sizes(&mut self) {
         let (needed, wanted) = batch_bytes(self.topic);
-        if self.number("max.message.bytes").is_some_and(|value| value < needed) {
-            let (guarantee, why) = if self.topic == Topic::Output(OutputTopic::Commands) {
-                let why = "one command may name every working order of an account: one that is refused is published again and again, \
-                           and its shard decides nothing more";
-                (Some(Guarantee::WritesFit), why)
-            } else if is_ours(self.topic) {
+        if let Some(value) = self.number("max.message.bytes").filter(|value| *value < needed) {
+            let (guarantee, why) = if !is_ours(self.topic) {
+                let why =
+                    "a batch of records has up to 1 MB with librdkafka's and Java's defaults; larger ones are refused to their producers";
+                (None, why)
+            } else if value < BATCH_BYTES {
                 let why = "an entry of the ledger has up to 512 KiB, a batch of records up to 1 MB: one that is refused stops its shard";
                 (Some(Guarantee::WritesFit), why)
             } else {
-                (
-                    None,
-                    "a batch of records has up to 1 MB with librdkafka's and Java's defaults; larger ones are refused to their producers",
-                )
+                // Kafka's own default: it holds for all but accounts with some 15,000 working orders.
+                let why = "one command may name every working order of an account: one that is refused is published again and again, \
+                           and its shard decides nothing more";
+                (None, why)
             };
             self.setting("max.message.bytes", &wanted.to_string(), guarantee, why);
         }
