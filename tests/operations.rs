@@ -229,6 +229,46 @@ fn a_key_is_remembered_however_many_others_its_caller_uses() {
     assert_eq!(gate.topic("gate.control").len(), records, "none was done twice");
 }
 
+/// Remembers as many keys of `local` as are remembered of one caller, before a daemon has the log.
+fn remember_all_keys(dir: &Path) {
+    use ordergate::control::directory::DirectoryService;
+    use ordergate::directory::Kind;
+    use ordergate::embedded::{EmbeddedLog, EmbeddedOptions};
+    let log = EmbeddedLog::open(EmbeddedOptions::new(dir)).unwrap();
+    let directory = DirectoryService::start(std::sync::Arc::new(log.clone())).unwrap();
+    let at = jiff::Timestamp::now().as_millisecond();
+    let write = |number: usize| {
+        let claim = json!({"key": number.to_string(), "body": "", "object": "", "at": at}).to_string();
+        let (directory, id) = (directory.clone(), format!("local~{number}"));
+        async move { directory.write(Kind::Idempotency, &id, 0, Some(claim.into_bytes()), "local").await.map(drop) }
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for thousand in 0..10 {
+        let written = futures_util::future::join_all((thousand * 1_000..(thousand + 1) * 1_000).map(write));
+        assert!(runtime.block_on(written).iter().all(Result::is_ok), "{thousand}");
+    }
+    directory.stop();
+    log.close();
+}
+
+#[test]
+fn who_has_used_all_keys_is_told_when_to_come_again_and_kills_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    remember_all_keys(dir.path());
+    let gate = Daemon::start(dir.path(), &[]);
+    apply(&gate, &opening());
+    let list = json!({"list": "L", "symbols": []});
+    let refused = keyed(&gate, "/restricted-lists", "k-1", &list);
+    assert_eq!((refused.status, &refused.body["code"]), (429, &json!("TOO_MANY_REQUESTS")), "{}", refused.body);
+    let wait = refused.body["retry_after_seconds"].as_u64().unwrap();
+    assert!((86_000..=86_400).contains(&wait), "{wait}");
+    assert_eq!(post(&gate, "/restricted-lists", &list).status, 201, "without a key nothing is remembered");
+    for _ in 0..2 {
+        let killed = keyed(&gate, "/accounts/ACC1/kill", "k-2", &json!({"reason": "drill"}));
+        assert_eq!((killed.status, &killed.body["state"]), (202, &json!("halted")), "{}", killed.body);
+    }
+}
+
 #[test]
 fn many_at_once_under_one_key_move_the_money_once() {
     let dir = TempDir::new().unwrap();
