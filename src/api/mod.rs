@@ -18,6 +18,7 @@ mod query;
 mod rate;
 mod records;
 mod serve;
+mod to_the_end;
 pub mod tls;
 mod topics;
 mod unread;
@@ -163,6 +164,7 @@ fn guarded(routes: Router, hosts: guard::Hosts) -> Router {
     routes
         .fallback(guard::unknown_path)
         .method_not_allowed_fallback(guard::unknown_method)
+        .layer(from_fn(to_the_end::run))
         .layer(from_fn_with_state(hosts, guard::only_this_machine))
         .layer(from_fn_with_state(tls, headers::set))
         .layer(from_fn(unread::drain))

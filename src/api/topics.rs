@@ -1,10 +1,11 @@
 //! `GET /api/v1/topics/{topic}/records`: a topic's partition as lines, to its end or on and on.
 //!
 //! Invariant: lines come in offset order without a gap that the log does not have, and only what is
-//! durable comes. Deliberately absent: buffers. A reader that falls behind reads from the log; one
+//! durable comes, and to nobody who may not read it any more. Deliberately absent: buffers. A reader that falls behind reads from the log; one
 //! that does not read is cut off by the listener.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -28,6 +29,8 @@ use crate::telemetry::HTTP_STREAMS;
 
 const LIMIT_DEFAULT: usize = 1_000;
 const CHUNK_RECORDS: usize = 512;
+/// How often it is asked whether who follows may still do so, while nothing comes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a partition of a topic as lines, to its end or on and on.
 #[utoipa::path(get, path = "/topics/{topic}/records", tag = "log", params(
@@ -56,7 +59,7 @@ pub async fn get(
     let left = query.number("limit", 1, limit_max, limit_default)?;
     let slot = if follow { Some(follow_slot(&face)?) } else { None };
     let changes = face.topics.changes();
-    let reading = Reading { face, topic, partition, next, left, changes, slot, ended: false };
+    let reading = Reading { face, caller, topic, partition, next, left, changes, slot, ended: false };
     let lines = stream::unfold(reading, |reading| async move {
         let (lines, reading) = reading.advance().await?;
         Some((Ok::<_, Infallible>(lines), reading))
@@ -129,6 +132,7 @@ fn first_offset(query: &Query, extent: &Extent) -> Result<u64, Problem> {
 /// A reader's place in a partition.
 struct Reading {
     face: Face,
+    caller: Caller,
     topic: Topic,
     partition: u32,
     next: u64,
@@ -142,7 +146,7 @@ impl Reading {
     /// The next lines; `None` at the end.
     async fn advance(mut self) -> Option<(Bytes, Self)> {
         loop {
-            if self.left == 0 || self.ended {
+            if self.left == 0 || self.ended || !self.face.door.may_go_on(&self.caller) {
                 return None;
             }
             // Marked as seen before it is read: what is committed in between wakes us again.
@@ -155,6 +159,7 @@ impl Reading {
             let mut stop = self.face.stop.clone();
             tokio::select! {
                 changed = self.changes.changed() => changed.ok()?,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = stopped(&mut stop) => return None,
             }
         }

@@ -1,0 +1,111 @@
+//! Connections that last, and those that do not: a stream ends with the rights of whom it was given to; what a client asked for is
+//! done to its end, though he hangs up.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
+mod daemon;
+#[path = "identity/house.rs"]
+#[expect(dead_code, reason = "each test binary uses its part of it")]
+mod house;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use daemon::{line, opening};
+use house::{House, house};
+use serde_json::json;
+
+/// Far longer than a stream takes to notice.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Follows a topic on a thread of its own: its lines, and then their end.
+fn follow(house: &House, token: &str, topic: &str) -> Receiver<String> {
+    let url = format!("http://{}/api/v1/topics/{topic}/records?from=earliest&follow=true", house.gate.http);
+    let call = house.gate.agent.get(url).header("authorization", format!("Bearer {token}")).call();
+    let mut stream = call.unwrap();
+    assert_eq!(stream.status(), 200);
+    let (tell, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream.body_mut().as_reader()).lines().map_while(Result::ok) {
+            let _ = tell.send(line);
+        }
+    });
+    lines
+}
+
+/// Reads on until the stream ends; gives how many lines came.
+fn until_the_end(lines: &Receiver<String>) -> usize {
+    let mut count = 0;
+    loop {
+        match lines.recv_timeout(SOON) {
+            Ok(_) => count += 1,
+            Err(RecvTimeoutError::Disconnected) => return count,
+            Err(RecvTimeoutError::Timeout) => panic!("the stream goes on"),
+        }
+    }
+}
+
+#[test]
+fn a_followed_topic_ends_with_the_session_and_with_the_rights_of_who_follows() {
+    let house = house(&[]);
+    let (root, left) = (house.token("root"), house.token("root"));
+    let change = |scopes: &[&str]| {
+        let user = house.as_of(&root, "GET", "/api/v1/users/alice", None);
+        let etag = format!("\"{}\"", user.body["version"]);
+        let body = json!({"role": "user", "scopes": scopes, "accounts": {}, "disabled": false});
+        let headers = [("authorization", &*format!("Bearer {root}")), ("if-match", &*etag)];
+        let changed = house.ask("PUT", "/api/v1/users/alice", &headers, Some(&body));
+        assert_eq!(changed.status, 200, "{}", changed.body);
+    };
+    change(&["decisions:read"]);
+    let alice = house.token("alice");
+    let put = |body: &str| {
+        let url = format!("http://{}/api/v1/records", house.gate.http);
+        let call = house.gate.agent.post(url).header("authorization", format!("Bearer {root}"));
+        assert_eq!(call.content_type("application/x-ndjson").send(body).unwrap().status(), 200);
+    };
+    put(&opening());
+    let (kept, ended, hers) =
+        (follow(&house, &root, "gate.control"), follow(&house, &left, "gate.control"), follow(&house, &alice, "market.prices"));
+    assert!(ended.recv_timeout(SOON).unwrap().contains("instrument_defined"));
+    // At rest: nothing comes that could make it look.
+    assert_eq!(house.as_of(&left, "POST", "/api/v1/auth/logout", Some(&json!({}))).status, 204);
+    until_the_end(&ended);
+
+    // While records come.
+    let price = line("market.prices", "AAPL", r#"{"event":"trade","symbol":"AAPL","price":"101"}"#);
+    put(&price);
+    assert!(hers.recv_timeout(SOON).is_ok());
+    change(&[]);
+    for _ in 0..20 {
+        put(&price);
+    }
+    assert!(until_the_end(&hers) < 20, "she read on without the right to");
+    // Who may go on does.
+    put(&line("gate.control", "MSFT", r#"{"event":"instrument_defined","symbol":"MSFT"}"#));
+    while !kept.recv_timeout(SOON).unwrap().contains("MSFT") {}
+}
+
+#[test]
+fn what_was_asked_for_is_done_though_the_client_hangs_up() {
+    let house = house(&[]);
+    let root = house.token("root");
+    let names: Vec<String> = (0..4).map(|number| format!("new{number}")).collect();
+    for name in &names {
+        // The password is hashed for long enough: nobody listens any more when the user is written.
+        let body = json!({"name": name, "role": "user", "password": house::GOOD, "scopes": [], "accounts": {}}).to_string();
+        let head = format!("POST /api/v1/users HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {root}", house.gate.http);
+        let mut wire = TcpStream::connect(&house.gate.http).unwrap();
+        write!(wire, "{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        drop(wire);
+    }
+    let begun = Instant::now();
+    for name in &names {
+        while house.as_of(&root, "GET", &format!("/api/v1/users/{name}"), None).status != 200 {
+            assert!(begun.elapsed() < SOON, "{name} is not made");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
