@@ -33,6 +33,8 @@ const READ_MAX: usize = 64;
 const LEADER: &str = "leader";
 const PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// A snooze or quiet hours that are taken back are noticed within this.
+const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(2);
 /// The loop looks around at least this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Settled segments erased at once.
@@ -84,6 +86,7 @@ struct Round {
     jobs: JoinSet<(Job, Outcome)>,
     saving: Option<JoinHandle<Saved>>,
     save_at: Instant,
+    look_at: Instant,
     sweep_at: Instant,
     renew_at: Instant,
 }
@@ -93,7 +96,7 @@ impl Courier {
         let actor = format!("ordergate/{}", shared.options.instance);
         // increase() does not see a counter's first event, so that those of the alarms are there before it.
         for channel in shared.channels.ready() {
-            for result in ["expired", "lost"] {
+            for result in ["expired", "lost", "crowded"] {
                 counter!(NOTIFY_DELIVERIES, "channel" => channel.as_str(), "result" => result).absolute(0);
             }
         }
@@ -221,6 +224,7 @@ impl Courier {
             jobs: JoinSet::new(),
             saving: None,
             save_at: now,
+            look_at: now + LOOK_AGAIN_EVERY,
             sweep_at: now + SWEEP_EVERY,
             renew_at: now + self.renew_every(),
         })
@@ -257,6 +261,10 @@ impl Courier {
                     (job, outcome)
                 });
             }
+        }
+        if Instant::now() >= round.look_at {
+            round.look_at = Instant::now() + LOOK_AGAIN_EVERY;
+            round.desk.look_again(now, &self.shared.book);
         }
         if Instant::now() >= round.sweep_at {
             round.sweep_at = Instant::now() + SWEEP_EVERY;

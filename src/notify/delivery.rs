@@ -146,6 +146,8 @@ pub enum Dead {
     Unwanted,
     /// The log no longer has the notification.
     Lost,
+    /// Too many waited for the same place already.
+    Crowded,
 }
 
 impl Dead {
@@ -157,6 +159,7 @@ impl Dead {
             Self::Expired => "expired",
             Self::Unwanted => "unwanted",
             Self::Lost => "lost",
+            Self::Crowded => "crowded",
         }
     }
 }

@@ -27,6 +27,9 @@ use crate::domain::{NotificationType, Priority};
 /// Old news are gathered for so long before they go out together.
 const GATHER_MS: i64 = 2_000;
 
+/// A digest that must not go out yet asks again so often.
+const GROUP_ASKS_MS: i64 = 60_000;
+
 /// What people want, as it is now.
 pub trait Wishes {
     /// What becomes of a notification of this type and priority for this person over this channel.
@@ -101,6 +104,8 @@ pub struct Desk {
     in_flight: BTreeMap<Channel, usize>,
     storms: Storms,
     pending: usize,
+    /// The same by place.
+    open: HashMap<Place, usize>,
     ticket: u64,
     told: Vec<Told>,
 }
@@ -120,6 +125,7 @@ impl Desk {
             in_flight: BTreeMap::new(),
             storms: Storms::default(),
             pending: 0,
+            open: HashMap::new(),
             ticket: 0,
             told: Vec::new(),
         }
@@ -207,7 +213,7 @@ impl Desk {
         match wishes.verdict(&place.user, place.channel, kind, priority, now) {
             Verdict::Now => {}
             Verdict::Hold { until, why } => {
-                self.wait_for(unit, until, why, &place, priority);
+                self.wait_for(unit, (now, until), why, &place, priority);
                 return false;
             }
             Verdict::Never(why) => {
@@ -230,12 +236,14 @@ impl Desk {
         }
     }
 
-    fn wait_for(&mut self, unit: Unit, until: i64, why: Held, place: &Place, priority: Priority) {
+    fn wait_for(&mut self, unit: Unit, (now, until): (i64, i64), why: Held, place: &Place, priority: Priority) {
         match unit {
             Unit::Single(item) => self.hold(item, until, why),
             Unit::Group(_) => {
                 let ticket = self.next_ticket();
-                self.lanes.entry(LaneKey::of(place)).or_default().later(until, rank(priority), ticket, unit);
+                // It asks again: they may be taken back meanwhile.
+                let due = until.min(now.saturating_add(GROUP_ASKS_MS));
+                self.lanes.entry(LaneKey::of(place)).or_default().later(due, rank(priority), ticket, unit);
             }
         }
     }
@@ -377,10 +385,41 @@ impl Desk {
             if let Some(note) = note.filter(|note| !note.is_empty()) {
                 item.remark(note);
             }
-            self.pending -= usize::from(was_open);
+            let place = was_open.then(|| item.place.clone());
+            self.closed(place.as_ref());
         }
         if let Unit::Group(group) = unit {
             self.groups.remove(&group);
+        }
+    }
+
+    fn closed(&mut self, place: Option<&Place>) {
+        let Some(place) = place else { return };
+        self.pending -= 1;
+        if let Some(open) = self.open.get_mut(place) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(place);
+            }
+        }
+    }
+
+    /// Lets go what is held for quiet hours or a snooze that are over before they were to be: whoever ends them wants to hear it.
+    pub fn look_again(&mut self, now: i64, wishes: &dyn Wishes) {
+        let mut asked: HashMap<(&Place, NotificationType, Priority), bool> = HashMap::new();
+        let is_over = |(key, at): (&(i64, u64), &ItemRef)| {
+            let item = self.segments.get(&at.segment)?.items.get(at.index)?;
+            let (State::Held { why: Held::QuietHours | Held::Snooze, .. }, Some(raised)) = (item.state, &item.content) else { return None };
+            let over = asked.entry((&item.place, raised.kind, raised.priority)).or_insert_with_key(|(place, kind, priority)| {
+                !matches!(wishes.verdict(&place.user, place.channel, *kind, *priority, now), Verdict::Hold { .. })
+            });
+            over.then_some(*key)
+        };
+        let over: Vec<(i64, u64)> = self.held.range((now, u64::MAX)..).filter_map(is_over).collect();
+        for key in over {
+            if let Some(at) = self.held.remove(&key) {
+                self.held.insert((now, key.1), at);
+            }
         }
     }
 

@@ -339,3 +339,61 @@ fn a_notification_that_the_log_no_longer_has_is_lost_and_said_so() {
     let mut again = shelf.reopen(T0, limits(), |_, offset| (offset == 1).then(|| raised(1, Priority::High, T0)));
     assert_eq!((again.pending(), words(&mut again)), (1, vec![("lost", 1)]));
 }
+
+#[test]
+fn a_snooze_that_is_taken_back_lets_go_what_it_held_and_nothing_else() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    planned(&mut desk, &mut shelf, 3, "ann", Channel::Email);
+    let snooze = Want(Verdict::Hold { until: T0 + 50 * HOUR, why: Held::Snooze });
+    assert!(desk.take(T0, &snooze).is_empty());
+    desk.look_again(T0 + 1, &snooze);
+    assert_eq!((desk.held(), desk.wakes_at()), (3, Some(T0 + 50 * HOUR)), "it goes on");
+    desk.look_again(T0 + MINUTE, &NOW);
+    assert_eq!(desk.wakes_at(), Some(T0 + MINUTE));
+    assert!(desk.take(T0 + MINUTE, &NOW).is_empty(), "the digest is saved first");
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0 + MINUTE, &NOW);
+    assert_eq!((jobs.len(), jobs[0].contents.len(), &jobs[0].reasons[..]), (1, 3, &[Held::Snooze][..]));
+    // A storm is nobody's wish.
+    let mut desk = Desk::new(Limits { storm_per_minute: 1, ..limits() });
+    planned(&mut desk, &mut Shelf::default(), 3, "ann", Channel::Email);
+    desk.take(T0, &NOW);
+    desk.look_again(T0 + 1, &NOW);
+    assert_eq!(desk.held(), 2);
+    assert!(desk.take(T0 + 2, &NOW).is_empty());
+}
+
+#[test]
+fn a_digest_asks_again_whether_it_may_go() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);
+    let until = |hours| Want(Verdict::Hold { until: T0 + hours * HOUR, why: Held::Snooze });
+    desk.take(T0, &until(1));
+    assert!(desk.take(T0 + HOUR, &NOW).is_empty());
+    shelf.save(&mut desk);
+    assert!(desk.take(T0 + HOUR, &until(9)).is_empty(), "a new snooze holds the digest");
+    assert_eq!(desk.take(T0 + HOUR + MINUTE, &NOW).len(), 1, "and is taken back");
+}
+
+#[test]
+fn whose_receiver_is_dead_keeps_nobody_else_waiting() {
+    let few = Limits { pending_max: 16, place_part: 4, ..limits() };
+    let (mut desk, mut shelf) = (Desk::new(few.clone()), Shelf::default());
+    planned(&mut desk, &mut shelf, 10, "ann", Channel::Webhook);
+    assert_eq!((desk.pending(), desk.has_room()), (4, true));
+    assert_eq!(words(&mut desk), [("crowded", 6)]);
+    // Also after a restart: what is under way counts, what is settled does not.
+    let mut desk = shelf.reopen(T0, few, |_, offset| Some(raised(offset, Priority::High, T0)));
+    for seq in 10..12 {
+        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::High, T0)), vec![place("ann", Channel::Webhook), place("bob", Channel::Email)]);
+    }
+    assert_eq!((desk.pending(), words(&mut desk)), (6, vec![("crowded", 2)]));
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0, &NOW);
+    assert_eq!(jobs.iter().filter(|job| &*job.place.user == "bob").count(), 2);
+    for job in jobs.iter().filter(|job| &*job.place.user == "ann") {
+        desk.done(T0, job, &Outcome::Sent);
+    }
+    desk.plan(T0, 0, 12, Some(&raised(12, Priority::High, T0)), vec![place("ann", Channel::Webhook)]);
+    assert_eq!(words(&mut desk), [("sent", 2)], "there is room again");
+}
