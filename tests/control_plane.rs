@@ -151,6 +151,15 @@ fn a_request_waits_for_the_position_that_it_brings_and_no_longer_than_it_may() {
     let never = ask(&gate, "GET", "/risk-rules/r-1", &[("x-ordergate-position", "gate.control:0:999")], None);
     assert_eq!((never.status, &never.body["code"]), (504, &json!("NOT_APPLIED")));
     assert!(begun.elapsed() < Duration::from_secs(20));
+    // Writes too.
+    let write = |position: &str| {
+        let body = rule("r-2", "max_leverage", "2", "ratio", "block");
+        ask(&gate, "POST", "/risk-rules", &[("x-ordergate-position", position)], Some(&body)).status
+    };
+    assert_eq!([write("nonsense"), write("gate.control:0:999"), write(&position)], [400, 504, 201]);
+    // But what stops trading waits for nothing.
+    let why = json!({"reason": "drill"});
+    assert_eq!(ask(&gate, "POST", "/accounts/ACC1/kill", &[("x-ordergate-position", "gate.control:0:999")], Some(&why)).status, 202);
 }
 
 #[test]

@@ -321,6 +321,28 @@ fn whom_a_kill_switch_closes_does_not_end_the_closing() {
 }
 
 #[test]
+fn an_owner_adds_so_many_rules_and_an_administrator_more() {
+    let house = house(UNLIMITED);
+    let (root, alice) = (house.token("root"), house.token("alice"));
+    let account = json!({"account": "ALICE1", "owner": "alice", "cash": "100000"});
+    assert_eq!(house.as_of(&root, "POST", "/api/v1/accounts", Some(&account)).status, 201);
+    let add = |token: &str, id: &str| {
+        let scope = json!({"account": "ALICE1"});
+        let rule = json!({"id": id, "type": "max_leverage", "threshold": "9", "unit": "ratio", "action": "block", "scope": scope});
+        house.as_of(token, "POST", "/api/v1/risk-rules", Some(&rule))
+    };
+    for number in 0..100 {
+        let added = add(&alice, &format!("hers-{number}"));
+        assert_eq!(added.status, 201, "{}", added.body);
+    }
+    let refused = add(&alice, "one-more");
+    assert_eq!((refused.code(), refused.body["field"].as_str()), ((409, "TOO_MANY_RULES"), Some("scope.account")));
+    let again = add(&alice, "hers-7");
+    assert_ne!(again.code(), (409, "TOO_MANY_RULES"), "it is there already: {}", again.body);
+    assert_eq!(add(&root, "his").status, 201);
+}
+
+#[test]
 fn a_foreign_account_does_not_exist_and_a_role_ends_where_it_ends() {
     let house = house(UNLIMITED);
     let (root, alice, bob, eye) = (house.token("root"), house.token("alice"), house.token("bob"), house.token("eye"));

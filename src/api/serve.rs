@@ -20,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics::gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::ServiceExt;
@@ -49,6 +49,12 @@ impl Listening {
     }
 }
 
+/// Kept by what goes on though its connection may end.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    _alive: mpsc::Sender<()>,
+}
+
 /// Serves `router` until `stop` says so, then lets the requests under way end.
 pub async fn serve(
     listener: TcpListener,
@@ -58,6 +64,8 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
+    let (alive, mut all_over) = mpsc::channel(1);
+    let running = Running { _alive: alive };
     let name = listener.local_addr().map(|at| at.port().to_string()).unwrap_or_default();
     loop {
         gauge!(HTTP_CONNECTIONS, "listener" => name.clone()).set(connections.len() as f64);
@@ -70,9 +78,10 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let (limits, router, stop) = (limits.borrow().clone(), router.clone(), stop.clone());
+                let of = (peer, running.clone());
                 match &tls {
-                    None => connections.spawn(connection(stream, peer, router, limits, stop)),
-                    Some(tls) => connections.spawn(secured(stream, peer, tls.clone(), router, limits, stop)),
+                    None => connections.spawn(connection(stream, of, router, limits, stop)),
+                    Some(tls) => connections.spawn(secured(stream, of, tls.clone(), router, limits, stop)),
                 };
             }
             Err(error) => {
@@ -82,8 +91,12 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    drop((listener, running));
+    let drained = async {
+        while connections.join_next().await.is_some() {}
+        // And what was asked for by those who went away: nobody ever sends, the last one to end is the end.
+        let _ = all_over.recv().await;
+    };
     let drain_timeout = limits.borrow().drain_timeout;
     if tokio::time::timeout(drain_timeout, drained).await.is_err() {
         tracing::warn!("connections did not end in time and are cut off");
@@ -103,9 +116,16 @@ async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
 }
 
 /// A connection over TLS. Who does not shake hands in time is cut off.
-async fn secured(stream: TcpStream, peer: IpAddr, tls: Arc<Tls>, router: Router, limits: Arc<Limits>, stop: watch::Receiver<bool>) {
+async fn secured(
+    stream: TcpStream,
+    of: (IpAddr, Running),
+    tls: Arc<Tls>,
+    router: Router,
+    limits: Arc<Limits>,
+    stop: watch::Receiver<bool>,
+) {
     match tokio::time::timeout(limits.read_timeout, tls.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => connection(stream, peer, router, limits, stop).await,
+        Ok(Ok(stream)) => connection(stream, of, router, limits, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
@@ -113,13 +133,14 @@ async fn secured(stream: TcpStream, peer: IpAddr, tls: Arc<Tls>, router: Router,
 
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    peer: IpAddr,
+    (peer, running): (IpAddr, Running),
     router: Router,
     limits: Arc<Limits>,
     mut stop: watch::Receiver<bool>,
 ) {
     let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(running.clone());
         request.map(axum::body::Body::new)
     }));
     let mut builder = http1::Builder::new();

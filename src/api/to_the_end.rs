@@ -9,13 +9,21 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::{ApiCode, Problem};
+use super::serve::Running;
 
 /// Middleware: runs what is not only looked at on a task of its own.
 pub async fn run(request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }
-    let answered = tokio::spawn(next.run(request)).await;
+    // A stop of the daemon waits for it, also when the connection has ended.
+    let running = request.extensions().get::<Running>().cloned();
+    let answered = tokio::spawn(async move {
+        let answer = next.run(request).await;
+        drop(running);
+        answer
+    });
+    let answered = answered.await;
     answered.unwrap_or_else(|error| {
         tracing::error!(%error, "a request ended without an answer");
         Problem::new(ApiCode::Internal, "the request ended without an answer; whether it was done is not known").into_response()

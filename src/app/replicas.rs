@@ -5,15 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Shards;
 use super::control::Trails;
 use super::log_side::{LogSide, partitioner};
 use crate::api::Gates;
-use crate::api::v1::books::{Books, Committed};
+use crate::api::v1::books::{Books, Committed, arrived};
 use crate::api::v1::books_routes;
 use crate::api::v1::system::{self, System};
+use crate::api::v1::turns::Turns;
 use crate::api::v1::ws::hub::Hub;
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::Config;
@@ -61,6 +63,7 @@ impl Followers {
             directory: trails.directory.clone(),
             pairs: Arc::new((0..count).map(|_| std::sync::Mutex::default()).collect()),
             partitioner: partitioner(config),
+            turns: Turns::of_this_machine(),
             committed: committed(log, topics, shards.clone()),
         });
         let system = Arc::new(System { books: books.clone(), gates: shards.clone(), instance: config.kafka.instance.clone() });
@@ -69,7 +72,8 @@ impl Followers {
 
     /// Their paths of the API.
     pub fn areas(&self) -> Vec<OpenApiRouter> {
-        vec![books_routes().with_state(self.books.clone()), system::routes().with_state(self.system.clone())]
+        let books = books_routes().layer(from_fn_with_state(self.books.clone(), arrived)).with_state(self.books.clone());
+        vec![books, system::routes().with_state(self.system.clone())]
     }
 
     /// Stops them.

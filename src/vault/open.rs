@@ -21,9 +21,10 @@ impl Vault {
     /// # Errors
     /// Too often, the key is not active, the vault is locked, the secret does not open, or the audit trail cannot be written.
     pub async fn reveal(&self, by: By<'_>, id: &str, now: i64) -> Result<Secrets, VaultError> {
-        self.reveals.take(by.actor, now).map_err(|retry_after_s| VaultError::TooOften { retry_after_s })?;
+        let turn = self.reveals.take(by.actor, now).map_err(|retry_after_s| VaultError::TooOften { retry_after_s });
         let mut version = 0;
         let done = async {
+            turn?;
             let (_, stored) = self.read(id)?;
             version = stored.version();
             match stored.status(now) {
@@ -38,13 +39,22 @@ impl Vault {
         Ok(secrets)
     }
 
+    /// Notes that somebody who may not see secrets asked for one.
+    pub async fn refused(&self, by: By<'_>, id: &str) {
+        let recorded = self.audit.record(by.actor, by.address, "api_key.reveal", &object(id), json!({}), "FORBIDDEN").await;
+        if let Err(error) = recorded {
+            tracing::warn!(code = error.code(), id, "that a secret was asked for, and not told, is not in the audit trail");
+        }
+    }
+
     /// Opens the secrets and asks the broker about them, or looks at their format.
     ///
     /// # Errors
     /// As [`Vault::reveal`], but the key need not be active.
     pub async fn verify_key(&self, by: By<'_>, id: &str, now: i64) -> Result<Verified, VaultError> {
-        self.verifications.take(by.actor, now).map_err(|retry_after_s| VaultError::TooOften { retry_after_s })?;
+        let turn = self.verifications.take(by.actor, now).map_err(|retry_after_s| VaultError::TooOften { retry_after_s });
         let done = async {
+            turn?;
             let (_, stored) = self.read(id)?;
             let secrets = self.open_secrets(id, &stored).await?;
             let checked = self.brokers.check(stored.broker, stored.environment, &secrets, now).await;

@@ -1,14 +1,15 @@
 //! What the vault says of itself: whether it is locked, what is sealed under which KEK, what does not open, what ends soon.
 //!
-//! Invariant: reads only, but for the note that a reminder was sent. Deliberately absent: secrets, even opened ones; a verification
-//! forgets each before it opens the next.
+//! Invariant: reads only, but for the notes that a reminder was sent and that somebody verified. Deliberately absent: secrets, even
+//! opened ones; a verification forgets each before it opens the next.
 
 use metrics::gauge;
+use serde_json::json;
 
 use super::keys::Lock;
 use super::reminder::{Reminder, Sent, due};
 use super::stored::{Broker, Standing, Stored};
-use super::{Locked, Vault, VaultError};
+use super::{By, Locked, Vault, VaultError};
 use crate::directory::Kind;
 use crate::telemetry::VAULT_LOCKED;
 
@@ -140,6 +141,16 @@ impl Vault {
         let to_rewrap = uses.iter().filter(|(version, _)| **version < newest).map(|(_, secrets)| secrets).sum();
         let state = if trouble.is_some() { State::Locked } else { State::Unlocked };
         VaultStatus { state, reason: trouble, keks, secrets, to_rewrap, rotating }
+    }
+
+    /// Opens every secret for somebody, and notes that in the audit trail.
+    ///
+    /// # Errors
+    /// The audit trail cannot be written.
+    pub async fn verify_for(&self, by: By<'_>) -> Result<Verification, VaultError> {
+        let verification = self.verify().await;
+        let about = json!({"opened": verification.opened, "failed": verification.failed.len()});
+        self.noted(by, "vault.verify", "vault", about, Ok(verification)).await
     }
 
     /// Opens every secret and says which do not open. Nothing is written.

@@ -409,11 +409,9 @@ async fn killing(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     Ok(answer(StatusCode::OK, &books.ask_of(&caller, &id, kill_view).await?))
 }
 

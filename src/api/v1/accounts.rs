@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -151,14 +151,8 @@ fn list_query(uri: &Uri) -> Result<Page, Problem> {
     ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
 ), responses((status = 200, description = "Accounts by id", body = AccountViews)))]
-async fn list(
-    State(books): State<Arc<Books>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn list(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let page = list_query(&uri)?;
-    books.arrive(&headers).await?;
     let mut found: Vec<AccountView> = Vec::new();
     for shard in 0..books.replicas.count() {
         let (caller, page) = (caller.clone(), page.clone());
@@ -202,11 +196,9 @@ async fn get(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     let book = books.ask_of(&caller, &id, |gate, account| {
         let mut json = Vec::new();
         wire::encode_account(&mut json, gate.seq(), &gate.book(account)?);
@@ -225,11 +217,9 @@ async fn orders(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let page = list_query(&uri)?;
-    books.arrive(&headers).await?;
     let mut orders = books.ask_of(&caller, &id, |gate, account| Some(orders_of(gate, gate.account(account)?))).await?;
     orders.sort_by(|a, b| a.client_order_id.cmp(&b.client_order_id));
     let (items, next_cursor) = page.cut(orders, |order| &order.client_order_id);
@@ -272,11 +262,9 @@ async fn positions(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let page = list_query(&uri)?;
-    books.arrive(&headers).await?;
     let positions = books.ask_of(&caller, &id, |gate, account| {
         let shown = gate.account(account)?.positions.iter().filter(|position| position.ever_filled || position.is_open());
         Some(shown.filter_map(|position| position_view(gate, position)).collect::<Vec<_>>())
@@ -321,12 +309,10 @@ async fn decisions(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["verdict", "code", "symbol", "from", "to", "limit", "cursor"])?;
     let mut filter = filter_of(&query)?;
-    books.arrive(&headers).await?;
     let account = books.ask_of(&caller, &id, |gate, account| gate.account(account).map(|account| account.id)).await?;
     filter.accounts = Some(BTreeSet::from([account]));
     found(&books, &query, filter).await
@@ -339,11 +325,9 @@ async fn limits(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     let view = books.ask_of(&caller, &id, |gate, account| {
         Some(LimitsView { own: limits_value(&gate.account(account)?.limits), defaults: limits_value(gate.default_limits()) })
     });

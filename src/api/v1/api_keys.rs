@@ -366,7 +366,10 @@ async fn reveal(
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     let key = known(&desk, &caller, &id)?;
-    caller.require(Scope::VaultReveal)?;
+    if let Err(problem) = caller.require(Scope::VaultReveal) {
+        desk.vault.refused(Asking::of(&caller).by(), &id).await;
+        return Err(problem);
+    }
     let secrets = desk.vault.reveal(Asking::of(&caller).by(), &id, now()).await.map_err(|error| told(&error))?;
     let passphrase = secrets.passphrase.as_ref().map(SecretString::expose_secret);
     let (key_text, secret) = (secrets.key.expose_secret(), secrets.secret.expose_secret());

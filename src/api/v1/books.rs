@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::idempotency::{self, Begun, REMEMBERED_MS};
 use super::json::answer;
+use super::turns::Turns;
 use crate::api::caller::{Caller, now};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::records::log_problem;
@@ -56,8 +59,26 @@ pub struct Books {
     pub partitioner: Partitioner,
     /// Correlations that were told before, by shard.
     pub pairs: Arc<Vec<Mutex<Pairs>>>,
+    /// Turns at what takes a core for a while.
+    pub turns: Turns,
     /// What is committed here: a read is never older than an answer that this process gave.
     pub committed: Committed,
+}
+
+/// Middleware: a request that brings a position is handled when the books have come so far. What stops trading waits for nothing.
+pub async fn arrived(State(books): State<Arc<Books>>, request: Request, next: Next) -> Response {
+    let stops = ["/kill", "/state", "/trading-states"].iter().any(|end| request.uri().path().ends_with(end));
+    if stops && !request.method().is_safe() {
+        return next.run(request).await;
+    }
+    match books.arrive(request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn readable(caller: &Caller, account: &str) -> Result<AccountId, Problem> {
+    AccountId::parse(account.as_bytes()).filter(|id| caller.may_read(id.as_str())).ok_or_else(unknown_account)
 }
 
 impl Books {
@@ -131,8 +152,36 @@ impl Books {
         account: &str,
         question: impl FnOnce(&Gate, AccountId) -> Option<R> + Send + 'static,
     ) -> Result<R, Problem> {
-        let account = AccountId::parse(account.as_bytes()).filter(|id| caller.may_read(id.as_str())).ok_or_else(unknown_account)?;
+        let account = readable(caller, account)?;
         self.ask(self.shard_of(account), move |gate| question(gate, account)).await?.ok_or_else(unknown_account)
+    }
+
+    /// The same of a question that takes a core for a while: it waits for its turn.
+    ///
+    /// # Errors
+    /// As [`Books::ask`], or all turns are taken for too long.
+    pub async fn compute<R: Send + 'static>(&self, shard: u32, question: impl FnOnce(&Gate) -> R + Send + 'static) -> Result<R, Problem> {
+        self.freshen(shard).await?;
+        let turn = self.turns.take().await?;
+        let question = move |gate: &Gate| {
+            let _turn = turn;
+            question(gate)
+        };
+        self.replicas.ask(shard, question).await.map_err(replica_problem)
+    }
+
+    /// The same of an account that the caller may know of.
+    ///
+    /// # Errors
+    /// As [`Books::ask_of`], or all turns are taken for too long.
+    pub async fn compute_of<R: Send + 'static>(
+        &self,
+        caller: &Caller,
+        account: &str,
+        question: impl FnOnce(&Gate, AccountId) -> Option<R> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let account = readable(caller, account)?;
+        self.compute(self.shard_of(account), move |gate| question(gate, account)).await?.ok_or_else(unknown_account)
     }
 
     /// The account, if the caller may act for it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
@@ -71,15 +71,9 @@ pub(super) fn moment(text: &str) -> Option<Millis> {
     ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
 ), responses((status = 200, description = "Decisions, newest first", body = DecisionPage)))]
-async fn search(
-    State(books): State<Arc<Books>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn search(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["account", "verdict", "code", "symbol", "from", "to", "limit", "cursor"])?;
     let mut filter = filter_of(&query)?;
-    books.arrive(&headers).await?;
     filter.accounts = match query.text("account") {
         Some(account) => {
             let account = AccountId::parse(account.as_bytes()).filter(|id| caller.may_read(id.as_str())).ok_or_else(unknown_account)?;
@@ -131,11 +125,9 @@ async fn get(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     let unknown = || Problem::new(ApiCode::UnknownObject, "there is no such decision, or it is not indexed yet");
     let plain = |text: &str| text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     let (shard, seq) = id.split_once('-').filter(|(shard, seq)| plain(shard) && plain(seq)).ok_or_else(unknown)?;

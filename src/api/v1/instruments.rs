@@ -221,9 +221,8 @@ fn instrument_view(gate: &Gate, state: &SymbolState) -> Option<InstrumentView> {
     ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
 ), responses((status = 200, description = "Instruments by symbol", body = InstrumentViews)))]
-async fn list(State(books): State<Arc<Books>>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+async fn list(State(books): State<Arc<Books>>, uri: Uri) -> Result<Response, Problem> {
     let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
-    books.arrive(&headers).await?;
     let (items, next_cursor) = books
         .ask(0, move |gate| {
             let mut known: Vec<&SymbolState> = gate.symbols().iter().filter(|state| state.instrument.is_some()).collect();
@@ -238,9 +237,8 @@ async fn list(State(books): State<Arc<Books>>, headers: HeaderMap, uri: Uri) -> 
 /// Shows an instrument. A `/` in its symbol is written `%2F`.
 #[utoipa::path(get, path = "/instruments/{symbol}", tag = "instruments", params(("symbol" = String, Path, description = "The symbol")),
     responses((status = 200, description = "The instrument", body = InstrumentView)))]
-async fn get(State(books): State<Arc<Books>>, PathId(symbol): PathId, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+async fn get(State(books): State<Arc<Books>>, PathId(symbol): PathId, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     let unknown = || Problem::new(ApiCode::UnknownObject, "the instrument was never defined");
     let symbol = Symbol::parse(symbol.as_bytes()).ok_or_else(unknown)?;
     let view = books.ask(0, move |gate| gate.symbol(symbol).and_then(|state| instrument_view(gate, state))).await?;
@@ -308,14 +306,8 @@ async fn split(
     ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
 ), responses((status = 200, description = "Lists by id", body = RestrictedViews)))]
-async fn restricted(
-    State(books): State<Arc<Books>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn restricted(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
-    books.arrive(&headers).await?;
     let items = books.ask(0, move |gate| {
         let name = |symbol: &u32| gate.symbols().get(*symbol as usize).map(|state| state.symbol.to_string());
         let view = |list: &crate::gate::RestrictedSymbols| {
@@ -360,14 +352,8 @@ async fn restrict(
     ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
 ), responses((status = 200, description = "The states other than active", body = StateViews)))]
-async fn states(
-    State(books): State<Arc<Books>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn states(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
-    books.arrive(&headers).await?;
     Ok(answer(StatusCode::OK, &states_page(&books, &caller, &page).await?))
 }
 
@@ -427,9 +413,8 @@ async fn set_state(
 
 /// Shows the settings of the gate, and the limits that hold for accounts that say nothing.
 #[utoipa::path(get, path = "/gate-settings", tag = "instruments", responses((status = 200, description = "The settings", body = Object)))]
-async fn settings(State(books): State<Arc<Books>>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+async fn settings(State(books): State<Arc<Books>>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     Ok(answer(StatusCode::OK, &books.ask(0, settings_value).await?))
 }
 

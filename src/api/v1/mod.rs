@@ -29,6 +29,7 @@ pub mod risk_rules;
 mod secret_body;
 pub mod system;
 mod tokens;
+pub mod turns;
 mod users;
 mod vault;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -145,12 +145,7 @@ pub struct HeadroomView {
     ("account" = String, Query, description = "The account"),
     ("symbols" = Option<String>, Query, description = "Symbols with commas between, whose headroom is told beside those of the book"),
 ), responses((status = 200, description = "The risk", body = PortfolioView)))]
-async fn get(
-    State(books): State<Arc<Books>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn get(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["account", "symbols"])?;
     let missing = || Problem::new(ApiCode::InvalidParameter, "say which account").field("account");
     let account = query.text("account").ok_or_else(missing)?;
@@ -158,10 +153,9 @@ async fn get(
     let symbols = query.text("symbols").unwrap_or_default().split(',').filter(|text| !text.is_empty());
     let symbols: Option<Vec<Symbol>> = symbols.map(|text| Symbol::parse(text.as_bytes())).collect();
     let symbols = symbols.filter(|symbols| symbols.len() <= SYMBOLS_MAX).ok_or_else(wrong)?;
-    books.arrive(&headers).await?;
     let (at, pairs) = (now(), books.pairs.clone());
     let view = books
-        .ask_of(&caller, account, move |gate, account| {
+        .compute_of(&caller, account, move |gate, account| {
             Books::with_pairs(&pairs, gate.shard(), |pairs| view(gate, account, &symbols, (at, pairs)))
         })
         .await?;

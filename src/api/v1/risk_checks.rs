@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -191,19 +191,17 @@ fn intent_of(intent: &TestIntent, account: &str) -> Result<OrderIntent, Problem>
 async fn test(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
     uri: Uri,
     body: Json<TestBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     let body = body.value;
     let choice = Choice::of(&body, &caller)?;
     let intent = body.intent.as_ref().map(|intent| intent_of(intent, &body.account)).transpose()?;
     let asked = now();
     let (asker, pairs) = (caller.clone(), books.pairs.clone());
     let tried = books
-        .ask_of(&caller, &body.account, move |gate, account| {
+        .compute_of(&caller, &body.account, move |gate, account| {
             gate.account(account)?;
             let tried = |pairs: &mut Pairs| tried(gate, account, (&choice, intent.as_ref()), (&asker, asked), pairs);
             Some(Books::with_pairs(&pairs, gate.shard(), tried))
@@ -369,15 +367,13 @@ fn units(text: &str) -> Option<i64> {
 async fn size(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
     uri: Uri,
     body: Json<SizeBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     let asked = SizeAsked::of(&body.value)?;
     let at = now();
-    let view = books.ask_of(&caller, &body.value.account, move |gate, account| sized(gate, account, &asked, at)).await?;
+    let view = books.compute_of(&caller, &body.value.account, move |gate, account| sized(gate, account, &asked, at)).await?;
     Ok(answer(StatusCode::OK, &view))
 }
 

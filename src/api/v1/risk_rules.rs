@@ -31,6 +31,8 @@ use crate::gate::{Asking, Gate, RuleUse, Unmeasured};
 use crate::risk::correlation::Pairs;
 use crate::risk::rule::loosened;
 
+/// Rules of one account, as far as others than administrators add them.
+const OWNERS_RULES_MAX: usize = 100;
 /// More accounts than these are not measured for a list.
 const MEASURED_MAX: usize = 1_000;
 
@@ -114,6 +116,22 @@ fn may_write(caller: &Caller, rule: &Rule) -> Result<(), Problem> {
     }
 }
 
+/// Each order of the shard looks at its rules: who is no administrator adds so many to an account.
+async fn has_room(books: &Books, caller: &Caller, rule: &Rule) -> Result<(), Problem> {
+    let Some(account) = rule.scope.account.filter(|_| !caller.is_admin()) else { return Ok(()) };
+    let id = rule.id;
+    let of_account = move |gate: &Gate| {
+        // One that is there already is not made again: its answer is told.
+        let there = gate.find_rule(id).is_some();
+        there || gate.rules().filter(|state| state.rule.scope.account == Some(account)).count() < OWNERS_RULES_MAX
+    };
+    if books.ask(books.shard_of(account), of_account).await? {
+        return Ok(());
+    }
+    let what = format!("the account has {OWNERS_RULES_MAX} rules; an administrator may delete some, or add more");
+    Err(Problem::new(ApiCode::TooManyRules, what).field("scope.account"))
+}
+
 /// Whom a rule holds does not take it off: owners add rules to their accounts and tighten them, an administrator does the rest.
 fn may_loosen(caller: &Caller) -> Result<(), Problem> {
     let refused = |_| Problem::new(ApiCode::Forbidden, "owners may add and tighten rules; to loosen or to delete one needs the role admin");
@@ -152,15 +170,9 @@ impl Wanted {
     ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
 ), responses((status = 200, description = "Rules by id", body = RuleViews)))]
-async fn list(
-    State(books): State<Arc<Books>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn list(State(books): State<Arc<Books>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["account", "type", "active", "limit", "cursor"])?;
     let (page, wanted) = (Page::read(&query)?, Wanted::read(&query)?);
-    books.arrive(&headers).await?;
     if let Some(account) = wanted.account {
         books.ask_of(&caller, account.as_str(), |gate, id| gate.account(id).map(|_| ())).await?;
     }
@@ -188,7 +200,7 @@ async fn views(books: &Arc<Books>, caller: &Caller, rules: Vec<Rule>, only: Opti
         let scopes: Vec<Option<AccountId>> = rules.iter().map(|rule| rule.scope.account).collect();
         let (caller, pairs) = (caller.clone(), books.pairs.clone());
         let found = books
-            .ask(shard, move |gate| Books::with_pairs(&pairs, shard, |pairs| measure(gate, &caller, (&ids, &scopes), only, pairs)))
+            .compute(shard, move |gate| Books::with_pairs(&pairs, shard, |pairs| measure(gate, &caller, (&ids, &scopes), only, pairs)))
             .await?;
         match found {
             Some(found) => measured.extend(found),
@@ -306,6 +318,7 @@ async fn create(
         body.id = Some(begun.id.clone());
     }
     let rule = rule_of(&body)?;
+    has_room(&books, &caller, &rule).await?;
     let record = ControlRecord::new("rule.create", format!("rule:{}", rule.id), "rule_created", json!({"rule": body}));
     let source = books.write_once(&caller, &begun, None, record).await?;
     let mut response = shown(&books, &caller, rule).await?;
@@ -320,11 +333,9 @@ async fn get(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    books.arrive(&headers).await?;
     let rule = find(&books, &caller, &id).await?;
     shown(&books, &caller, rule).await
 }

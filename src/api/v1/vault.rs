@@ -142,7 +142,8 @@ async fn status(State(desk): State<Arc<VaultDesk>>, Extension(caller): Extension
 async fn verify(State(desk): State<Arc<VaultDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     caller.require_admin()?;
-    let Verification { opened, failed } = desk.vault.verify().await;
+    let verified = desk.vault.verify_for(Asking::of(&caller).by()).await;
+    let Verification { opened, failed } = verified.map_err(|error| told(&error))?;
     let failed = failed.into_iter().map(|failure| FailureView { id: failure.id, why: failure.why }).collect();
     Ok(answer(StatusCode::OK, &VerificationView { opened, failed }))
 }

@@ -156,6 +156,30 @@ fn a_key_goes_through_its_life_over_http() {
 }
 
 #[test]
+fn who_asked_for_a_secret_and_was_not_told_is_in_the_trail_too() {
+    run(async || {
+        let world = World::new(masters(1), Options { reveals_per_minute: 1, verifications_per_minute: 1, ..options() });
+        let (id, _) = world.made(&alice()).await;
+        let path = format!("/api-keys/{id}");
+        for what in ["reveal", "reveal", "verify", "verify"] {
+            world.ask(&alice(), "POST", &format!("{path}/{what}"), None, None).await;
+        }
+        let without = caller("alice", Role::User, &[]);
+        assert_eq!(world.ask(&without, "POST", &format!("{path}/reveal"), None, None).await.code(), "FORBIDDEN");
+        let trail = world.ask(&alice(), "GET", &format!("{path}/audit-logs?limit=500"), None, None).await.json();
+        let ends = |action: &str| -> Vec<String> {
+            let of = trail["items"].as_array().unwrap().iter().rev().filter(|item| item["action"] == action);
+            of.map(|item| item["result"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!((ends("api_key.reveal"), ends("api_key.verify")), (words("ok too_often FORBIDDEN"), words("ok too_often")));
+    });
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
 fn pages_of_keys_and_of_the_trail_follow_one_another() {
     run(async || {
         let world = World::new(masters(1), options());

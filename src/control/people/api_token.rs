@@ -72,8 +72,10 @@ impl People {
             return Err(PeopleError::Invalid { field: "expires_at", why: "in the past" });
         }
         let secret = random::secret()?;
+        // By a clock that may be behind the one of whoever made the user.
+        let created_at = now.max(user.body.created_at);
         let NewToken { user, name, scopes, expires_at } = new;
-        let token = ApiToken { user, name, scopes, hash: random::hash(&secret), created_at: now, expires_at, last_used_at: None };
+        let token = ApiToken { user, name, scopes, hash: random::hash(&secret), created_at, expires_at, last_used_at: None };
         let token = match self.write(Kind::Token, 0, id, token, actor).await {
             Err(PeopleError::Conflict { .. }) => return Err(PeopleError::Exists),
             made => made?,
@@ -116,7 +118,10 @@ impl People {
     }
 
     pub(super) fn live_token(&self, id: &str, now: Millis) -> Option<Stored<ApiToken>> {
-        self.token(id).filter(|token| token.body.expires_at.is_none_or(|at| now < at))
+        let token = self.token(id).filter(|token| token.body.expires_at.is_none_or(|at| now < at))?;
+        // One of an earlier user of that name may have been written while that one was removed.
+        let user = self.user(&token.body.user)?;
+        (token.body.created_at >= user.body.created_at).then_some(token)
     }
 
     /// Writes that a token was used, behind the request's back.

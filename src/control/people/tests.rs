@@ -1,5 +1,7 @@
 //! People on a real log, in a directory of their own.
 
+use std::time::Duration;
+
 use zeroize::Zeroizing;
 
 use super::*;
@@ -191,6 +193,25 @@ fn a_token_may_do_what_it_was_made_for_and_its_user_still_may() {
 }
 
 #[test]
+fn a_token_of_before_is_not_the_next_users_of_that_name() {
+    runtime().block_on(async {
+        let house = with_alice().await;
+        let people = &house.people;
+        let token = || NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None };
+        let left = people.add_token("t1", token(), "alice", NOW + 5).await.unwrap();
+        assert!(people.by_token(&left.secret, NOW + 6).is_ok());
+        // It was written while she was removed: nobody has seen it.
+        let alice = people.user("alice").unwrap();
+        people.directory.write(Kind::User, "alice", alice.version, None, "root").await.unwrap();
+        assert_eq!(outcome(people.by_token(&left.secret, NOW + 7)), "Unauthenticated");
+        people.add_user("alice", new(Role::User), "root", NOW + 50).await.unwrap();
+        assert_eq!(outcome(people.by_token(&left.secret, NOW + 60)), "Unauthenticated");
+        let hers = people.add_token("t2", token(), "alice", NOW + 40).await.unwrap();
+        assert!(people.by_token(&hers.secret, NOW + 60).is_ok(), "by a clock that is behind");
+    });
+}
+
+#[test]
 fn the_use_of_a_token_is_written_at_most_once_a_minute() {
     runtime().block_on(async {
         let house = with_alice().await;
@@ -230,6 +251,48 @@ fn somebody_who_can_administer_remains() {
         assert_eq!(outcome(people.remove_user("root", root.version + 1, "second").await), "Conflict { current: 1 }");
         assert_eq!(outcome(people.remove_user("root", root.version, "second").await), "ok");
         assert!(people.user("root").is_none());
+    });
+}
+
+#[test]
+fn of_two_admins_who_lock_each_other_out_on_two_instances_one_remains() {
+    runtime().block_on(async {
+        let house = with_alice().await;
+        let directory = DirectoryService::start(Arc::new(house.log.clone())).unwrap();
+        let other = Arc::new(People::new(directory, house.people.options.clone()).unwrap());
+        house.people.add_user("second", new(Role::Admin), "root", NOW).await.unwrap();
+        let change = |disabled| UserChange { role: Role::Admin, scopes: vec![], accounts: Grants::default(), disabled };
+        while other.user("second").is_none() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let both = |people: &Arc<People>| ["root", "second"].map(|name| people.user(name).unwrap());
+        for round in 0..20 {
+            // Both are admins again, and both instances have seen it.
+            loop {
+                let (here, there) = (both(&house.people), both(&other));
+                for user in here.iter().filter(|user| user.body.disabled) {
+                    // The other instance may just have done so.
+                    let _ = house.people.change_user(&user.id, user.version, change(false), "cli").await;
+                }
+                if here.iter().zip(&there).all(|(here, there)| here.version == there.version && !here.body.disabled) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let versions = both(&other).map(|user| user.version);
+            let (first, second) = tokio::join!(
+                house.people.change_user("root", versions[0], change(true), "second"),
+                other.change_user("second", versions[1], change(true), "root"),
+            );
+            let ends = [outcome(first), outcome(second)];
+            assert!(ends.iter().any(|end| end == "LastAdmin"), "round {round}: {ends:?}");
+            let begun = std::time::Instant::now();
+            while both(&house.people).iter().all(|user| user.body.disabled) {
+                assert!(begun.elapsed() < Duration::from_secs(5), "round {round}: nobody is left: {ends:?}");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        other.directory.stop();
     });
 }
 

@@ -90,7 +90,9 @@ impl People {
             self.leaves_an_admin(&old)?;
         }
         let UserChange { role, scopes, accounts, disabled } = change;
-        let changed = self.write(Kind::User, version, name, User { role, scopes, accounts, disabled, ..old.body }, actor).await?;
+        let new = User { role, scopes, accounts, disabled, ..old.body.clone() };
+        let changed = self.write(Kind::User, version, name, new, actor).await?;
+        self.brings_back_the_last_admin(old, changed.version, actor).await?;
         if disabled {
             self.end_sessions(name, actor).await?;
         }
@@ -138,12 +140,18 @@ impl People {
             return Err(PeopleError::Conflict { current: old.version });
         }
         self.leaves_an_admin(&old)?;
-        // The user last: a name that is given again must not find tokens of before.
+        self.erase(Kind::User, name, version, actor).await?;
+        self.brings_back_the_last_admin(old, 0, actor).await?;
+        // What is left serves nobody, also whoever is given the name again: tokens and sessions are of the user who was there then.
         for token in self.tokens().into_iter().filter(|token| token.body.user == name) {
-            self.erase(Kind::Token, &token.id, token.version, actor).await?;
+            if let Err(error) = self.revoke_token(&token.id, actor).await {
+                tracing::warn!(%error, user = name, token = token.id, "a token of a user who is removed stays, and is good for nothing");
+            }
         }
-        self.end_sessions(name, actor).await?;
-        self.erase(Kind::User, name, version, actor).await
+        if let Err(error) = self.end_sessions(name, actor).await {
+            tracing::warn!(%error, user = name, "sessions of a user who is removed stay, and are good for nothing");
+        }
+        Ok(())
     }
 
     async fn hashed(&self, password: Zeroizing<String>, name: &str) -> Result<String, PeopleError> {
@@ -152,10 +160,25 @@ impl People {
     }
 
     fn leaves_an_admin(&self, without: &Stored<User>) -> Result<(), PeopleError> {
-        let is_one = |user: &User| user.role == Role::Admin && !user.disabled && user.password.is_some();
-        let another = || self.users().iter().any(|user| user.id != without.id && is_one(&user.body));
-        if is_one(&without.body) && !another() { Err(PeopleError::LastAdmin) } else { Ok(()) }
+        let another = || self.users().iter().any(|user| user.id != without.id && is_admin(&user.body));
+        if is_admin(&without.body) && !another() { Err(PeopleError::LastAdmin) } else { Ok(()) }
     }
+
+    /// Of several who were changed at once, on several instances, each left another admin: whoever comes last in the log finds none.
+    async fn brings_back_the_last_admin(&self, old: Stored<User>, version: u64, actor: &str) -> Result<(), PeopleError> {
+        if !is_admin(&old.body) || self.users().iter().any(|user| is_admin(&user.body)) {
+            return Ok(());
+        }
+        match self.write(Kind::User, version, &old.id, old.body, actor).await {
+            Ok(_) | Err(PeopleError::Conflict { .. }) => Err(PeopleError::LastAdmin),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether this is somebody who can log in as an admin.
+const fn is_admin(user: &User) -> bool {
+    matches!(user.role, Role::Admin) && !user.disabled && user.password.is_some()
 }
 
 /// Scopes that the role may have, once each; accounts that can be, not too many.
