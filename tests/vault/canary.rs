@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -11,6 +12,8 @@ use crate::search::{Canary, files};
 use crate::world::{MASTER, OTHER_MASTER, World};
 
 const KEYS: &str = "/api/v1/api-keys";
+/// What is free is given back by then.
+const GIVEN_BACK: Duration = Duration::from_secs(40);
 
 /// A key, a secret and a passphrase, none of which may be seen again but by `reveal`.
 struct Secrets([Canary; 3]);
@@ -198,10 +201,19 @@ fn a_secret_that_went_through_every_path_is_nowhere_but_where_it_was_revealed() 
     for _ in 0..300 {
         gate.get("/readyz");
     }
-    gate.signal("STOP");
-    let left = secrets.count_in_memory(gate.child.id());
-    gate.signal("CONT");
-    println!("in the memory of the stopped process: {left:?} copies of key, secret, passphrase");
+    // Longer ones, of fields that are no secrets, lie in memory that is free: the heap gives it back to the system within ten seconds or so.
+    // What somebody holds stays.
+    let begun = Instant::now();
+    let left = loop {
+        gate.signal("STOP");
+        let left = secrets.count_in_memory(gate.child.id());
+        gate.signal("CONT");
+        println!("in the memory of the stopped process: {left:?} copies of key, secret, passphrase");
+        if left == [0; 3] || begun.elapsed() > GIVEN_BACK {
+            break left;
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    };
     assert_eq!(left, [0; 3], "something holds it");
     assert_eq!(gate.stop(), Some(0));
     // A locked vault takes as little of it.
