@@ -96,7 +96,7 @@ impl Courier {
         let actor = format!("ordergate/{}", shared.options.instance);
         // increase() does not see a counter's first event, so that those of the alarms are there before it.
         for channel in shared.channels.ready() {
-            for result in ["expired", "lost", "crowded"] {
+            for result in ["expired", "lost"] {
                 counter!(NOTIFY_DELIVERIES, "channel" => channel.as_str(), "result" => result).absolute(0);
             }
         }

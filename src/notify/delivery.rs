@@ -146,8 +146,6 @@ pub enum Dead {
     Unwanted,
     /// The log no longer has the notification.
     Lost,
-    /// Too many waited for the same place already.
-    Crowded,
 }
 
 impl Dead {
@@ -159,7 +157,6 @@ impl Dead {
             Self::Expired => "expired",
             Self::Unwanted => "unwanted",
             Self::Lost => "lost",
-            Self::Crowded => "crowded",
         }
     }
 }

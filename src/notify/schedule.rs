@@ -54,20 +54,10 @@ pub struct Limits {
     pub place_in_flight: usize,
     /// Deliveries under way; beyond them, notifications wait in the log.
     pub pending_max: usize,
-    /// One place has at most such a part of them, 1 in this many: whose receiver is dead keeps nobody else waiting.
-    pub place_part: usize,
     /// Notifications in one digest.
     pub digest_max: usize,
     /// Segments of which everything is settled that are kept to be shown.
     pub settled_kept: usize,
-}
-
-impl Limits {
-    /// Deliveries under way to one place.
-    #[must_use]
-    pub fn place_max(&self) -> usize {
-        (self.pending_max / self.place_part.max(1)).max(1)
-    }
 }
 
 impl Default for Limits {
@@ -80,7 +70,6 @@ impl Default for Limits {
             channel_in_flight: 8,
             place_in_flight: 2,
             pending_max: 100_000,
-            place_part: 8,
             digest_max: 500,
             settled_kept: 400,
         }

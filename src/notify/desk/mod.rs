@@ -104,8 +104,6 @@ pub struct Desk {
     in_flight: BTreeMap<Channel, usize>,
     storms: Storms,
     pending: usize,
-    /// The same by place.
-    open: HashMap<Place, usize>,
     ticket: u64,
     told: Vec<Told>,
 }
@@ -125,7 +123,6 @@ impl Desk {
             in_flight: BTreeMap::new(),
             storms: Storms::default(),
             pending: 0,
-            open: HashMap::new(),
             ticket: 0,
             told: Vec::new(),
         }
@@ -385,22 +382,10 @@ impl Desk {
             if let Some(note) = note.filter(|note| !note.is_empty()) {
                 item.remark(note);
             }
-            let place = was_open.then(|| item.place.clone());
-            self.closed(place.as_ref());
+            self.pending -= usize::from(was_open);
         }
         if let Unit::Group(group) = unit {
             self.groups.remove(&group);
-        }
-    }
-
-    fn closed(&mut self, place: Option<&Place>) {
-        let Some(place) = place else { return };
-        self.pending -= 1;
-        if let Some(open) = self.open.get_mut(place) {
-            *open -= 1;
-            if *open == 0 {
-                self.open.remove(place);
-            }
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Desk, Group, ItemRef, Told, Unit};
+use super::{Desk, Group, ItemRef, Unit};
 use crate::notify::delivery::{Dead, DeliveryId, Place};
 use crate::notify::raised::Raised;
 use crate::notify::segment::{ITEMS_FULL, Item, SegmentKey, State, Stored};
@@ -45,10 +45,7 @@ impl Desk {
     /// Takes a segment from the directory. Call [`Desk::open`] when all are there.
     pub fn load(&mut self, key: SegmentKey, version: u64, stored: Stored) {
         self.known.extend(stored.items.iter().map(Item::id));
-        for item in stored.items.iter().filter(|item| !item.state.is_settled()) {
-            self.pending += 1;
-            *self.open.entry(item.place.clone()).or_default() += 1;
-        }
+        self.pending += stored.items.iter().filter(|item| !item.state.is_settled()).count();
         let Stored { from, next, items } = stored;
         self.segments.insert(key, Segment { items, from, next, next_saved: next, version, changes: 0, saved: 0 });
     }
@@ -120,31 +117,22 @@ impl Desk {
             if self.segments.get(&key).is_some_and(|segment| segment.items.len() >= ITEMS_FULL) {
                 key.number += 1;
             }
-            let open = self.open.entry(place.clone()).or_default();
-            let crowded = *open >= self.limits.place_max();
             let segment = self.segments.entry(key).or_insert_with(|| Segment { from: offset, next: offset, ..Segment::default() });
             let at = ItemRef { segment: key, index: segment.items.len() };
-            segment.changes += 1;
-            if crowded {
-                self.told.push(Told { channel: place.channel, what: Dead::Crowded.as_str(), count: 1, took_ms: 0 });
-            } else {
-                self.pending += 1;
-                *open += 1;
-            }
             segment.items.push(Item {
                 raised: raised.id,
                 offset,
                 place,
                 planned: now,
                 attempts: 0,
-                state: if crowded { State::Dead { at: now, why: Dead::Crowded } } else { State::Waiting },
+                state: State::Waiting,
                 note: String::new(),
-                content: (!crowded).then(|| raised.clone()),
+                content: Some(raised.clone()),
                 released: false,
             });
-            if !crowded {
-                self.after_saving(Unit::Single(at), &[at]);
-            }
+            segment.changes += 1;
+            self.pending += 1;
+            self.after_saving(Unit::Single(at), &[at]);
         }
         let segment = self.segments.entry(key).or_insert_with(|| Segment { from: offset, ..Segment::default() });
         segment.next = offset + 1;

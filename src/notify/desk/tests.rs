@@ -374,26 +374,3 @@ fn a_digest_asks_again_whether_it_may_go() {
     assert!(desk.take(T0 + HOUR, &until(9)).is_empty(), "a new snooze holds the digest");
     assert_eq!(desk.take(T0 + HOUR + MINUTE, &NOW).len(), 1, "and is taken back");
 }
-
-#[test]
-fn whose_receiver_is_dead_keeps_nobody_else_waiting() {
-    let few = Limits { pending_max: 16, place_part: 4, ..limits() };
-    let (mut desk, mut shelf) = (Desk::new(few.clone()), Shelf::default());
-    planned(&mut desk, &mut shelf, 10, "ann", Channel::Webhook);
-    assert_eq!((desk.pending(), desk.has_room()), (4, true));
-    assert_eq!(words(&mut desk), [("crowded", 6)]);
-    // Also after a restart: what is under way counts, what is settled does not.
-    let mut desk = shelf.reopen(T0, few, |_, offset| Some(raised(offset, Priority::High, T0)));
-    for seq in 10..12 {
-        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::High, T0)), vec![place("ann", Channel::Webhook), place("bob", Channel::Email)]);
-    }
-    assert_eq!((desk.pending(), words(&mut desk)), (6, vec![("crowded", 2)]));
-    shelf.save(&mut desk);
-    let jobs = desk.take(T0, &NOW);
-    assert_eq!(jobs.iter().filter(|job| &*job.place.user == "bob").count(), 2);
-    for job in jobs.iter().filter(|job| &*job.place.user == "ann") {
-        desk.done(T0, job, &Outcome::Sent);
-    }
-    desk.plan(T0, 0, 12, Some(&raised(12, Priority::High, T0)), vec![place("ann", Channel::Webhook)]);
-    assert_eq!(words(&mut desk), [("sent", 2)], "there is room again");
-}
