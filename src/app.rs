@@ -15,6 +15,7 @@ mod people;
 mod replicas;
 mod shards;
 mod signals;
+pub(crate) mod threads;
 mod utilization;
 mod vault;
 

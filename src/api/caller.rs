@@ -142,6 +142,27 @@ impl Caller {
         Err(Problem::new(ApiCode::Forbidden, format!("this needs the scope {}", scope.as_str())).with("scope", scope.as_str()))
     }
 
+    /// Refuses a token that was not given a right to write: to order, or to write records. Who logged in writes as their role says.
+    ///
+    /// # Errors
+    /// It was given neither.
+    pub fn require_to_act(&self) -> Result<(), Problem> {
+        if self.is_token() && !self.has(Scope::RecordsWrite) { self.require(Scope::IntentsWrite) } else { Ok(()) }
+    }
+
+    /// Refuses who does not administer, and a token of an administrator's that may not write records.
+    ///
+    /// # Errors
+    /// They do not, or it may not.
+    pub fn require_operator(&self) -> Result<(), Problem> {
+        self.require_admin()?;
+        if self.is_token() { self.require(Scope::RecordsWrite) } else { Ok(()) }
+    }
+
+    fn is_token(&self) -> bool {
+        matches!(self.proof, Some(Proof::Token(_)))
+    }
+
     /// Refuses who does not administer.
     ///
     /// # Errors

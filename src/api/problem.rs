@@ -108,6 +108,8 @@ pub enum ApiCode {
     SecretDamaged,
     /// An account has as many rules as its owner may add.
     TooManyRules,
+    /// More trading states of an account than its owner may set.
+    TooManyStates,
     /// What proves an address could not be had from it.
     NotVerified,
     /// The books refused an operator's record.
@@ -187,6 +189,7 @@ impl ApiCode {
             Self::KeyRevoked => ("KEY_REVOKED", StatusCode::CONFLICT, "The key is revoked"),
             Self::KeyNotActive => ("KEY_NOT_ACTIVE", StatusCode::CONFLICT, "The key may not be used now"),
             Self::TooManyKeys => ("TOO_MANY_KEYS", StatusCode::CONFLICT, "The owner has too many keys"),
+            Self::TooManyStates => ("TOO_MANY_STATES", StatusCode::CONFLICT, "The account has too many trading states"),
             Self::TooManyRules => ("TOO_MANY_RULES", StatusCode::CONFLICT, "The account has too many rules"),
             Self::SecretDamaged => ("SECRET_DAMAGED", StatusCode::INTERNAL_SERVER_ERROR, "A stored secret does not open"),
             Self::NotVerified => ("NOT_VERIFIED", StatusCode::UNPROCESSABLE_ENTITY, "The address is not verified"),

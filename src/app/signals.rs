@@ -5,14 +5,13 @@
 
 use std::time::Duration;
 
-use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Exit, Failure, OrExit};
 use crate::config::{Config, ConfigError, LogFormat, LogLevel};
 use crate::telemetry::{self, LogControl, Recorder};
 
-use super::Daemon;
+use super::{Daemon, threads};
 
 /// How often it is looked whether the shard still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -30,8 +29,7 @@ pub fn run_until_stopped(load: &Load<'_>, started: impl FnOnce(&Daemon)) -> Resu
     let logging = telemetry::init_logging(level(config.telemetry.log_level), json);
     let logging = logging.or_exit(Exit::Io, || "cannot log".to_owned())?;
     let recorder = Recorder::install().or_exit(Exit::Io, || "cannot measure".to_owned())?;
-    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build();
-    let runtime = runtime.or_exit(Exit::Io, || "cannot start threads".to_owned())?;
+    let runtime = threads::start().or_exit(Exit::Io, || "cannot start threads".to_owned())?;
     let mut signals = runtime.block_on(Signals::listen())?;
     let daemon = Daemon::start(runtime, &config, recorder)?;
     tracing::info!(http = %daemon.http, metrics = ?daemon.metrics, data_dir = %config.data_dir.display(), "listening");

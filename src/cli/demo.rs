@@ -13,11 +13,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tokio::runtime::Builder;
 
 use super::client::Client;
 use super::{Exit, Failure, OrExit, say};
-use crate::app::Daemon;
+use crate::app::{Daemon, threads};
 use crate::config::Config;
 use crate::domain::InputTopic;
 use crate::generate::{Generator, OwnGate, Plan};
@@ -108,8 +107,7 @@ fn start(args: &Args, home: &Home) -> Result<Daemon, Failure> {
     // Refused records belong to every flow, and are shown; only what is wrong with the daemon is logged.
     telemetry::init_logging(tracing::Level::ERROR, false).or_exit(Exit::Io, || "cannot log".to_owned())?;
     let recorder = Recorder::install().or_exit(Exit::Io, || "cannot measure".to_owned())?;
-    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build();
-    let daemon = Daemon::start(runtime.or_exit(Exit::Io, || "cannot start threads".to_owned())?, &config, recorder)?;
+    let daemon = Daemon::start(threads::start().or_exit(Exit::Io, || "cannot start threads".to_owned())?, &config, recorder)?;
     wait_until_ready(&daemon)?;
     Ok(daemon)
 }

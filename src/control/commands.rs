@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::{Mutex, MutexGuard, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::audit::Audit;
@@ -211,14 +211,13 @@ pub struct Commands {
     replicas: Arc<Replicas>,
     patience: Duration,
     audit: Option<Arc<Audit>>,
-    turn: Mutex<()>,
 }
 
 impl Commands {
     /// A writer that waits at most `patience` for the log and the shards together.
     #[must_use]
     pub fn new(topics: Arc<dyn Topics>, replicas: Arc<Replicas>, patience: Duration) -> Self {
-        Self { topics, replicas, patience, audit: None, turn: Mutex::new(()) }
+        Self { topics, replicas, patience, audit: None }
     }
 
     /// The same, with an audit.
@@ -231,12 +230,6 @@ impl Commands {
     #[must_use]
     pub fn replicas(&self) -> &Arc<Replicas> {
         &self.replicas
-    }
-
-    /// Whoever changes what they have just read takes a turn until it is written: of two that read the
-    /// same on this instance, one sees what the other has made of it.
-    pub async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
     }
 
     /// Reads a record as the gate will.
@@ -321,6 +314,16 @@ impl Commands {
     pub async fn find(&self, mark: &str, since: Millis) -> Result<Option<Source>, CommandError> {
         let (topics, mark) = (self.topics.clone(), mark.as_bytes().to_vec());
         let looked = tokio::task::spawn_blocking(move || search::marked(&*topics, &mark, since)).await;
+        Ok(looked.unwrap_or(Err(LogError::Closed))?)
+    }
+
+    /// Where the newest record of operators stands, if there is one.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn newest(&self) -> Result<Option<Source>, CommandError> {
+        let topics = self.topics.clone();
+        let looked = tokio::task::spawn_blocking(move || search::newest(&*topics)).await;
         Ok(looked.unwrap_or(Err(LogError::Closed))?)
     }
 

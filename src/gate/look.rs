@@ -135,7 +135,7 @@ impl Gate {
     }
 
     /// The trading states that were set, but for those of an account alone or of one of its symbols.
-    pub fn scope_states(&self) -> impl Iterator<Item = (StateScope, TradingState)> {
+    pub fn scope_states(&self) -> impl Iterator<Item = (StateScope, TradingState)> + Clone {
         self.shared.scopes.iter().map(|scope| {
             let named = StateScope {
                 account: scope.key.account.and_then(|ix| self.accounts.get(ix as usize)).map(|account| account.id),

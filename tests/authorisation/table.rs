@@ -49,17 +49,17 @@ const ADMINS: &str = "401 403 403 + 403 403";
 
 // own/granted/foreign/absent
 const READS: &str = "401 +/+/404/404 +/+/404/404 +/+/+/404 +/+/404/404 +/+/404/404";
-const ACTS: &str = "401 403/403/404/404 +/403/404/404 +/+/+/404 +/403/404/404 +/403/404/404";
+const ACTS: &str = "401 403/403/404/404 +/403/404/404 +/+/+/404 +/403/404/404 403/403/404/404";
 const RUNS: &str = "401 403/403/404/404 403/403/404/404 +/+/+/404 403/403/404/404 403/403/404/404";
 /// An admin may search for, and order for, what was never opened: the decision says so.
 const ADMIN_OF_ABSENT_TOO: &str = "401 +/+/404/404 +/+/404/404 + +/+/404/404 +/+/404/404";
 const ORDERS: &str = "401 403 +/403/404/404 + +/403/404/404 403";
 /// An admin may write a rule for an account before it is opened: the gate takes it (docs/SEMANTICS.md, section 5).
-const NEW_RULE: &str = "401 403/403/404/404 +/403/404/404 + +/403/404/404 +/403/404/404";
+const NEW_RULE: &str = "401 403/403/404/404 +/403/404/404 + +/403/404/404 403/403/404/404";
 
 // own/granted/foreign/absent/common
 const RULE_READS: &str = "401 +/+/404/404/+ +/+/404/404/+ +/+/+/404/+ +/+/404/404/+ +/+/404/404/+";
-const RULE_ACTS: &str = "401 403/403/404/404/403 +/403/404/404/403 +/+/+/404/+ +/403/404/404/403 +/403/404/404/403";
+const RULE_ACTS: &str = "401 403/403/404/404/403 +/403/404/404/403 +/+/+/404/+ +/403/404/404/403 403/403/404/404/403";
 /// Whom a rule holds does not take it off.
 const RULE_ENDS: &str = "401 403/403/404/404/403 403/403/404/404/403 +/+/+/404/+ 403/403/404/404/403 403/403/404/404/403";
 

@@ -20,12 +20,13 @@ use super::accounts::{AccountView, account_view, limits_value};
 use super::books::{Books, by, written};
 use super::json::{Json, answer, filled};
 use super::page::PathId;
+use super::risk_rules::OWNERS_MAX;
 use super::words::StateWord;
 use crate::api::caller::Caller;
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
 use crate::control::commands::{Also, ControlRecord};
-use crate::domain::{AccountId, Source, Symbol, TradingState};
+use crate::domain::{AccountId, Source, StateScope, StrategyId, Symbol, TradingState};
 use crate::gate::Gate;
 
 /// The paths.
@@ -253,7 +254,7 @@ async fn open(
     body: Json<OpenBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    caller.require_admin()?;
+    caller.require_operator()?;
     let account = body.value.account.clone();
     let fields = serde_json::to_value(&body.value).unwrap_or_default();
     let begun = books.begin(&caller, "POST /accounts", &headers, &body.bytes, account.clone()).await?;
@@ -282,7 +283,7 @@ async fn close(
 /// The account, for an administrator; for everyone else it is unknown, or not theirs to change.
 async fn administered(books: &Books, caller: &Caller, account: &str) -> Result<AccountId, Problem> {
     let known = books.ask_of(caller, account, |gate, id| gate.account(id).map(|account| account.id)).await?;
-    caller.require_admin().map(|()| known)
+    caller.require_operator().map(|()| known)
 }
 
 /// Moves money in or out. It is neither profit nor loss.
@@ -347,15 +348,16 @@ async fn set_state(
     body: Json<StateBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    let account = books.writable(&caller, &id).await?;
     let StateBody { state, symbol, strategy, reason, cancel_orders, flatten } = body.value;
     let word = match state {
         StateWord::Active => TradingState::Active,
         StateWord::ReduceOnly => TradingState::ReduceOnly,
         StateWord::Halted => TradingState::Halted,
     };
-    if word != TradingState::Halted {
-        caller.require_admin()?;
+    let stops = word == TradingState::Halted;
+    let account = if stops { books.stoppable(&caller, &id).await? } else { books.writable(&caller, &id).await? };
+    if !stops {
+        caller.require_operator()?;
     } else if !caller.is_admin() && !flatten && strategy.is_none() {
         // To halt what is being closed would end the closing: whom a limit holds does not take it off.
         let only = symbol.as_deref().map(|symbol| Symbol::parse(symbol.as_bytes()));
@@ -364,6 +366,14 @@ async fn set_state(
             let what = "it is being flattened, which this would end: ask for `flatten` too, or an administrator";
             return Err(Problem::new(ApiCode::Forbidden, what).field("flatten"));
         }
+    }
+    if !caller.is_admin() && (symbol.is_some() || strategy.is_some()) {
+        let scope = StateScope {
+            account: Some(account),
+            strategy: strategy.as_deref().and_then(|text| StrategyId::parse(text.as_bytes())),
+            symbol: symbol.as_deref().and_then(|text| Symbol::parse(text.as_bytes())),
+        };
+        has_room(&books, scope).await?;
     }
     let mut scope = json!({"account": id});
     for (name, value) in [("symbol", symbol), ("strategy", strategy)] {
@@ -376,6 +386,21 @@ async fn set_state(
     let begun = books.begin(&caller, &what(&id, "state"), &headers, &body.bytes, id.clone()).await?;
     let source = books.write_once(&caller, &begun, Some(&reason), record).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
+}
+
+/// Each order of the account looks at its states: who is no administrator sets so many of symbols and strategies. The account itself can
+/// be stopped whatever their number.
+async fn has_room(books: &Books, scope: StateScope) -> Result<(), Problem> {
+    let Some(account) = scope.account else { return Ok(()) };
+    let of_account = move |gate: &Gate| {
+        let states = gate.scope_states().filter(|(there, _)| there.account == scope.account);
+        states.clone().any(|(there, _)| there == scope) || states.count() < OWNERS_MAX
+    };
+    if books.ask(books.shard_of(account), of_account).await? {
+        return Ok(());
+    }
+    let what = format!("the account has {OWNERS_MAX} states of symbols and strategies: stop the account itself, or ask an administrator");
+    Err(Problem::new(ApiCode::TooManyStates, what))
 }
 
 /// The kill switch: halts the account, cancels its orders and closes its positions, in one record.
@@ -392,7 +417,7 @@ async fn kill(
     body: Json<ReasonBody>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    let account = books.writable(&caller, &id).await?;
+    let account = books.stoppable(&caller, &id).await?;
     let also = Also { cancel_orders: true, flatten: true };
     let by = by(&caller, Some(&body.value.reason));
     let record = ControlRecord::trading_state("account.kill", object(account), json!({"account": id}), "halted", also, &by);
@@ -481,4 +506,44 @@ async fn release(
     let record = ControlRecord::new("latch.release", format!("latch:{account}:{rule}"), "latch_released", fields);
     let source = books.write(&caller, Some(&reason), record).await?;
     shown(&books, &caller, &id, source, StatusCode::OK).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1::instances_world::World;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_replica_that_does_not_answer_holds_up_no_kill() {
+        let world = World::new();
+        let reason = json!({"reason": "a drill"});
+        for account in ["A1", "A2"] {
+            assert_eq!(
+                world.ask(0, "POST", "/accounts", None, &json!({"account": account, "owner": "u1", "cash": "1"})).await.0,
+                StatusCode::CREATED
+            );
+        }
+        world.break_the_first_replica().await;
+        for (path, body) in [("/accounts/A1/kill", &reason), ("/accounts/A2/state", &json!({"state": "halted", "reason": "a drill"}))] {
+            let (status, _, told) = world.ask(0, "POST", path, None, body).await;
+            assert_eq!((status, told["code"].as_str()), (StatusCode::GATEWAY_TIMEOUT, Some("NOT_APPLIED")), "{told}");
+            assert!(told["position"].as_str().is_some_and(|place| place.starts_with("gate.control:0:")), "{told}");
+        }
+        let (status, _, told) = world.ask(0, "POST", "/accounts/A1/state", None, &json!({"state": "active", "reason": "a drill"})).await;
+        assert_eq!(
+            (status, told["code"].as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, Some("NOT_READY")),
+            "only what stops goes on: {told}"
+        );
+        let foreign = world.ask(0, "POST", "/accounts/no%20account/kill", None, &reason).await;
+        assert_ne!(foreign.0, StatusCode::GATEWAY_TIMEOUT, "what is no account is not killed");
+        // The shard has decided, and the other instance shows it.
+        for account in ["A1", "A2"] {
+            let begun = std::time::Instant::now();
+            while world.ask(1, "GET", &format!("/accounts/{account}"), None, &Value::Null).await.2["state"] != "halted" {
+                assert!(begun.elapsed().as_secs() < 10, "{account} goes on");
+            }
+        }
+        world.stop();
+    }
 }

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FRESH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was begun this long ago and is not in the log will not come there: a producer gives up earlier.
-const UNDER_WAY_MS: Millis = 60_000;
+pub(super) const UNDER_WAY_MS: Millis = 60_000;
 
 /// The ledger offset of a shard below which everything stands that this process has answered, if it can tell without asking anyone.
 pub type Committed = Arc<dyn Fn(u32) -> Option<u64> + Send + Sync>;
@@ -191,9 +191,24 @@ impl Books {
     pub async fn writable(&self, caller: &Caller, account: &str) -> Result<AccountId, Problem> {
         let known = self.ask_of(caller, account, |gate, id| gate.account(id).map(|account| account.id)).await?;
         if caller.may_write(known.as_str()) {
-            return Ok(known);
+            return caller.require_to_act().map(|()| known);
         }
         Err(Problem::new(ApiCode::Forbidden, "the account may only be read"))
+    }
+
+    /// The account, if the caller may stop it. A replica that does not answer holds nobody up whose right does not come from it: the
+    /// shard decides on what is written all the same.
+    ///
+    /// # Errors
+    /// As [`Books::writable`].
+    pub async fn stoppable(&self, caller: &Caller, account: &str) -> Result<AccountId, Problem> {
+        match self.writable(caller, account).await {
+            Err(problem) if problem.code() == ApiCode::NotReady => {
+                let id = AccountId::parse(account.as_bytes()).filter(|id| caller.may_write(id.as_str())).ok_or(problem)?;
+                caller.require_to_act().map(|()| id)
+            }
+            answered => answered,
+        }
     }
 
     /// Writes an operator's record.

@@ -15,7 +15,7 @@ use crate::api::caller::{Caller, now};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::records::log_problem;
 use crate::control::directory::{DirectoryService, WriteError};
-use crate::directory::Kind;
+use crate::directory::{Entity, Kind};
 use crate::domain::Millis;
 
 /// A key is remembered for so long.
@@ -49,15 +49,15 @@ struct Held {
 /// Kind `idempotency`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Claim {
+pub(super) struct Claim {
     /// The hash of caller, what was asked, and key.
-    key: String,
+    pub key: String,
     /// The hash of the body.
-    body: String,
+    pub body: String,
     /// The id of the object.
-    object: String,
+    pub object: String,
     /// When it came first.
-    at: Millis,
+    pub at: Millis,
 }
 
 /// Binds the request's key, if it has one, to the id of what it makes. `what` names the operation; `fresh` is the id to use if it is
@@ -86,7 +86,6 @@ pub async fn begin(
             }
             return Ok(begun(true, place, old, held.map_or(0, |entity| entity.version)));
         }
-        let json = serde_json::to_vec(&claim).map_err(|_| Problem::new(ApiCode::Internal, "the key could not be noted"))?;
         if held.is_none()
             && let Err(full) = room(directory, &caller.name, claim.at, KEYS_MAX)
         {
@@ -95,11 +94,8 @@ pub async fn begin(
             return if goes_on { Ok(Begun { id: claim.object, again: false, at: claim.at, mark: None, held: None }) } else { Err(full) };
         }
         let version = held.map_or(0, |entity| entity.version);
-        match directory.write(Kind::Idempotency, &place, version, Some(json), &caller.name).await {
-            Ok(entity) => return Ok(begun(false, place, claim, entity.version)),
-            Err(WriteError::Conflict { .. }) => {}
-            Err(WriteError::Log(error)) => return Err(log_problem(&error)),
-            Err(WriteError::Timeout) => return Err(Problem::new(ApiCode::AppendTimeout, "the directory did not answer in time")),
+        if let Some(entity) = write(directory, &caller.name, &place, version, &claim).await? {
+            return Ok(begun(false, place, claim, entity.version));
         }
     }
     Err(busy())
@@ -137,20 +133,33 @@ fn begun(again: bool, place: String, claim: Claim, version: u64) -> Begun {
 /// Somebody else goes on, or the log.
 pub async fn take_over(directory: &Arc<DirectoryService>, caller: &Caller, begun: &Begun) -> Result<(), Problem> {
     let Some(Held { place, claim, version }) = begun.held.clone() else { return Ok(()) };
-    let json = serde_json::to_vec(&Claim { at: now(), ..claim });
-    let json = json.map_err(|_| Problem::new(ApiCode::Internal, "the key could not be noted"))?;
-    match directory.write(Kind::Idempotency, &place, version, Some(json), &caller.name).await {
-        Ok(_) => Ok(()),
-        Err(WriteError::Conflict { .. }) => Err(busy()),
+    match write(directory, &caller.name, &place, version, &Claim { at: now(), ..claim }).await? {
+        Some(_) => Ok(()),
+        None => Err(busy()),
+    }
+}
+
+/// Writes a claim in the place of this version of it; `None` when somebody else did.
+pub(super) async fn write(
+    directory: &DirectoryService,
+    caller: &str,
+    place: &str,
+    version: u64,
+    claim: &Claim,
+) -> Result<Option<Entity>, Problem> {
+    let json = serde_json::to_vec(claim).map_err(|_| Problem::new(ApiCode::Internal, "the claim could not be noted"))?;
+    match directory.write(Kind::Idempotency, place, version, Some(json), caller).await {
+        Ok(entity) => Ok(Some(entity)),
+        Err(WriteError::Conflict { .. }) => Ok(None),
         Err(WriteError::Log(error)) => Err(log_problem(&error)),
         Err(WriteError::Timeout) => Err(Problem::new(ApiCode::AppendTimeout, "the directory did not answer in time")),
     }
 }
 
-/// The key is being used by another request.
+/// Another request is at it.
 #[must_use]
 pub fn busy() -> Problem {
-    Problem::new(ApiCode::TooBusy, "the Idempotency-Key is being used at this moment: ask again")
+    Problem::new(ApiCode::TooBusy, "the same is being done at this moment: ask again")
 }
 
 /// The request's key, if it has one.

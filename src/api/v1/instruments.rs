@@ -256,7 +256,7 @@ struct Asked<'a> {
 
 async fn put(books: &Books, asked: Asked<'_>, record: ControlRecord) -> Result<Source, Problem> {
     let Asked { caller, what, headers, bytes, reason } = asked;
-    caller.require_admin()?;
+    caller.require_operator()?;
     let begun = books.begin(caller, what, headers, bytes, record.object.clone()).await?;
     books.write_once(caller, &begun, reason, record).await
 }
@@ -443,7 +443,7 @@ async fn set_settings(
     if body.value.contains_key("event") {
         return Err(Problem::new(ApiCode::InvalidField, "no setting").field("event"));
     }
-    caller.require_admin()?;
+    caller.require_operator()?;
     let record = ControlRecord::new("settings.set", "settings:gate", "gate_settings_set", Value::Object(body.value));
     let record = record.replacing(books.ask(0, settings_value).await?);
     let source = books.write(&caller, None, record).await?;

@@ -11,10 +11,13 @@ mod api_keys;
 mod audit;
 mod auth;
 pub mod books;
+mod changing;
 pub mod charts;
 pub mod decisions;
 mod document;
 pub mod idempotency;
+#[cfg(test)]
+mod instances_world;
 pub mod instruments;
 pub mod json;
 pub mod notification_contacts;

@@ -2,8 +2,9 @@
 //!
 //! Invariant: a rule exists when the gate has folded its record; the answer carries that position, and the
 //! next intent behind it is held against the rule. Deliberately absent: versions in the log; an update
-//! compares what the client saw with what holds, one update at a time on this instance.
+//! compares what the client saw with what holds, one update of a rule at a time, of all instances.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -17,11 +18,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::books::{Books, command_problem, fresh_id, positioned, unknown_account, version_of, written};
+use super::changing;
 use super::json::{Json, answer};
 use super::page::{Page, PathId};
 use super::versions;
 use super::words::{RuleBody, RuleShown, figure, rule_shown};
-use crate::api::caller::Caller;
+use crate::api::caller::{Accounts, Caller};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
 use crate::control::commands::{Commands, ControlRecord};
@@ -31,8 +33,8 @@ use crate::gate::{Asking, Gate, RuleUse, Unmeasured};
 use crate::risk::correlation::Pairs;
 use crate::risk::rule::loosened;
 
-/// Rules of one account, as far as others than administrators add them.
-const OWNERS_RULES_MAX: usize = 100;
+/// Rules of one account, and states of its symbols and strategies, as far as others than administrators make them.
+pub(super) const OWNERS_MAX: usize = 100;
 /// More accounts than these are not measured for a list.
 const MEASURED_MAX: usize = 1_000;
 
@@ -50,14 +52,18 @@ pub struct RuleView {
     /// The rule, with its defaults filled in.
     #[serde(flatten)]
     rule: RuleShown,
-    /// How often it was breached: `RULE_BREACH` notifications that are kept.
-    breach_count: u64,
+    /// How often it was breached: `RULE_BREACH` notifications that are kept. `null` of a rule that covers accounts which you may not
+    /// know of, as is what follows.
+    breach_count: Option<u64>,
     /// When it was breached last, in ms since the epoch.
     last_breach_at: Option<Millis>,
     /// How many decisions cite a breach of it, exempt ones left out.
-    decision_count: u64,
+    decision_count: Option<u64>,
     /// When one did last.
     last_decision_at: Option<Millis>,
+    /// Why there are no counts: `OTHER_ACCOUNTS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count_reason: Option<&'static str>,
     /// The fullest that it is now of any account that you may know of.
     utilization: Option<Fullest>,
     /// Why there is no utilisation.
@@ -109,10 +115,10 @@ pub(super) fn may_read(caller: &Caller, rule: &Rule) -> bool {
 
 fn may_write(caller: &Caller, rule: &Rule) -> Result<(), Problem> {
     match rule.scope.account {
-        Some(account) if caller.may_write(account.as_str()) => Ok(()),
+        Some(account) if caller.may_write(account.as_str()) => caller.require_to_act(),
         Some(account) if !caller.may_read(account.as_str()) => Err(unknown_account().field("scope.account")),
         Some(_) => Err(Problem::new(ApiCode::Forbidden, "the account may only be read")),
-        None => caller.require_admin(),
+        None => caller.require_operator(),
     }
 }
 
@@ -123,19 +129,20 @@ async fn has_room(books: &Books, caller: &Caller, rule: &Rule) -> Result<(), Pro
     let of_account = move |gate: &Gate| {
         // One that is there already is not made again: its answer is told.
         let there = gate.find_rule(id).is_some();
-        there || gate.rules().filter(|state| state.rule.scope.account == Some(account)).count() < OWNERS_RULES_MAX
+        there || gate.rules().filter(|state| state.rule.scope.account == Some(account)).count() < OWNERS_MAX
     };
     if books.ask(books.shard_of(account), of_account).await? {
         return Ok(());
     }
-    let what = format!("the account has {OWNERS_RULES_MAX} rules; an administrator may delete some, or add more");
+    let what = format!("the account has {OWNERS_MAX} rules; an administrator may delete some, or add more");
     Err(Problem::new(ApiCode::TooManyRules, what).field("scope.account"))
 }
 
 /// Whom a rule holds does not take it off: owners add rules to their accounts and tighten them, an administrator does the rest.
 fn may_loosen(caller: &Caller) -> Result<(), Problem> {
     let refused = |_| Problem::new(ApiCode::Forbidden, "owners may add and tighten rules; to loosen or to delete one needs the role admin");
-    caller.require_admin().map_err(refused)
+    caller.require_admin().map_err(refused)?;
+    caller.require_operator()
 }
 
 /// What is listed.
@@ -207,7 +214,12 @@ async fn views(books: &Arc<Books>, caller: &Caller, rules: Vec<Rule>, only: Opti
             None => too_many = true,
         }
     }
-    Ok(rules.iter().map(|rule| view(rule, tallies.get(&rule.id).copied().unwrap_or_default(), &measured, too_many)).collect())
+    // What a common rule did is told of all accounts together: to those who may know of all.
+    let tally = |rule: &Rule| {
+        let all = rule.scope.account.is_some() || matches!(caller.accounts, Accounts::All);
+        all.then(|| tallies.get(&rule.id).copied().unwrap_or_default())
+    };
+    Ok(rules.iter().map(|rule| view(rule, tally(rule), &measured, too_many)).collect())
 }
 
 /// How full rules are of the accounts of a shard; `None` when there are too many accounts.
@@ -243,7 +255,7 @@ fn fullness(figure: Figure) -> Option<i128> {
     }
 }
 
-fn view(rule: &Rule, tally: Tally, measured: &[(AccountId, RuleUse)], too_many: bool) -> RuleView {
+fn view(rule: &Rule, tally: Option<Tally>, measured: &[(AccountId, RuleUse)], too_many: bool) -> RuleView {
     let of = measured.iter().filter(|(_, used)| used.rule.id == rule.id);
     let fullest = of.clone().filter(|(_, used)| fullness(used.utilization).is_some()).max_by_key(|(_, used)| fullness(used.utilization));
     let utilization = fullest.map(|(account, used)| Fullest {
@@ -259,10 +271,11 @@ fn view(rule: &Rule, tally: Tally, measured: &[(AccountId, RuleUse)], too_many: 
     let why = || of.clone().find_map(|(_, used)| used.unmeasured).map_or("NO_ACCOUNT", Unmeasured::as_str);
     RuleView {
         rule: rule_shown(rule),
-        breach_count: tally.breaches,
-        last_breach_at: tally.last_breach,
-        decision_count: tally.decisions,
-        last_decision_at: tally.last_decision,
+        breach_count: tally.map(|tally| tally.breaches),
+        last_breach_at: tally.and_then(|tally| tally.last_breach),
+        decision_count: tally.map(|tally| tally.decisions),
+        last_decision_at: tally.and_then(|tally| tally.last_decision),
+        count_reason: tally.is_none().then_some("OTHER_ACCOUNTS"),
         utilization_reason: utilization.is_none().then(|| if too_many { "TOO_MANY_ACCOUNTS" } else { why() }),
         utilization,
     }
@@ -358,21 +371,38 @@ async fn update(
     if body.id.get_or_insert_with(|| id.clone()) != &id {
         return Err(Problem::new(ApiCode::InvalidField, "a rule keeps its id").field("id"));
     }
-    let _one_at_a_time = books.commands.turn().await;
-    let before = find(&books, &caller, &id).await?;
-    may_write(&caller, &before)?;
-    if versions::wanted(&headers)? != version(&before) {
-        return Err(Problem::new(ApiCode::PreconditionFailed, "the rule was changed by somebody else: read it again"));
-    }
+    let seen = versions::wanted(&headers)?;
     let rule = rule_of(&body)?;
-    may_write(&caller, &rule)?;
-    if let Some(field) = loosened(&before, &rule) {
-        may_loosen(&caller).map_err(|problem| problem.field(field))?;
-    }
+    may_change(&caller, &find(&books, &caller, &id).await?, &rule)?;
     let record = ControlRecord::new("rule.update", format!("rule:{}", rule.id), "rule_updated", json!({"rule": body}));
-    let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
-    let source = books.write(&caller, None, record).await?;
+    let changed = async {
+        let before = find(&books, &caller, &id).await?;
+        if seen != version(&before) {
+            return Err(Problem::new(ApiCode::PreconditionFailed, "the rule was changed by somebody else: read it again"));
+        }
+        may_change(&caller, &before, &rule)?;
+        books.write(&caller, None, record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default())).await
+    };
+    let source = alone(&books, &caller, &id, changed).await?;
     Ok(positioned(shown(&books, &caller, rule).await?, source))
+}
+
+/// Whether a caller may make the one rule out of the other.
+fn may_change(caller: &Caller, before: &Rule, after: &Rule) -> Result<(), Problem> {
+    may_write(caller, before)?;
+    may_write(caller, after)?;
+    match loosened(before, after) {
+        Some(field) => may_loosen(caller).map_err(|problem| problem.field(field)),
+        None => Ok(()),
+    }
+}
+
+/// Changes a rule while nobody else does, at any instance.
+async fn alone<R>(books: &Books, caller: &Caller, id: &str, change: impl Future<Output = Result<R, Problem>>) -> Result<R, Problem> {
+    let held = changing::hold(books, caller, &format!("rule:{id}")).await?;
+    let done = change.await;
+    held.let_go(books, caller).await;
+    done
 }
 
 /// Deletes a rule, with its latches and episodes.
@@ -385,12 +415,15 @@ async fn remove(
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    let _one_at_a_time = books.commands.turn().await;
-    let before = find(&books, &caller, &id).await?;
-    may_write(&caller, &before)?;
+    may_write(&caller, &find(&books, &caller, &id).await?)?;
     may_loosen(&caller)?;
-    let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
-    let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
-    let source = books.write(&caller, None, record).await?;
+    let deleted = async {
+        let before = find(&books, &caller, &id).await?;
+        may_write(&caller, &before)?;
+        let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
+        let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
+        Ok((books.write(&caller, None, record).await?, before))
+    };
+    let (source, before) = alone(&books, &caller, &id, deleted).await?;
     Ok(written(StatusCode::OK, source, &rule_shown(&before)))
 }

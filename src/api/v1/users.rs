@@ -157,7 +157,7 @@ async fn create(
     body: Json<UserCreate>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    caller.require_admin()?;
+    caller.require_operator()?;
     if caller.user.is_none() {
         let what = "the first user is made with `ordergate user add NAME --role admin`, so that nobody else can be faster";
         return Err(Problem::new(ApiCode::Forbidden, what));
@@ -285,5 +285,6 @@ fn known(desk: &Desk, caller: &Caller, name: &str) -> Result<Stored<User>, Probl
         let is_self = caller.user.as_deref() == Some(name);
         return Err(if is_self { Problem::new(ApiCode::Forbidden, "this needs the role admin") } else { unknown() });
     }
-    desk.people.user(name).ok_or_else(unknown)
+    let user = desk.people.user(name).ok_or_else(unknown)?;
+    caller.require_operator().map(|()| user)
 }

@@ -155,7 +155,7 @@ async fn verify(State(desk): State<Arc<VaultDesk>>, Extension(caller): Extension
 ))]
 async fn rotate(State(desk): State<Arc<VaultDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    caller.require_admin()?;
+    caller.require_operator()?;
     let (vault, asking) = (desk.vault.clone(), Asking::of(&caller));
     let rotation = tokio::spawn(async move { vault.rotate(asking.by(), now()).await });
     match tokio::time::timeout(PATIENCE, rotation).await {

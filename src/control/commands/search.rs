@@ -19,7 +19,18 @@ const SKEW_MS: Millis = 10 * 60_000;
 /// # Errors
 /// The log cannot be read.
 pub(super) fn marked(topics: &dyn Topics, mark: &[u8], since: Millis) -> Result<Option<Source>, LogError> {
-    let is_it = |record: &StoredRecord| record.key.as_deref() == Some(mark);
+    command(topics, since, |record| record.key.as_deref() == Some(mark))
+}
+
+/// Where the newest of operators' records stands.
+///
+/// # Errors
+/// The log cannot be read.
+pub(super) fn newest(topics: &dyn Topics) -> Result<Option<Source>, LogError> {
+    command(topics, Millis::MIN, |_| true)
+}
+
+fn command(topics: &dyn Topics, since: Millis, is_it: impl Fn(&StoredRecord) -> bool) -> Result<Option<Source>, LogError> {
     let found = backwards(topics, Topic::Input(InputTopic::Control), since, is_it)?;
     Ok(found.map(|(partition, record)| Source { topic: InputTopic::Control, partition, offset: record.offset }))
 }

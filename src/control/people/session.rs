@@ -94,7 +94,7 @@ impl People {
         let user = self.user(name).filter(|user| !user.body.disabled).ok_or(PeopleError::Unauthenticated)?;
         let old = self.live_session(session, &user, now).ok_or(PeopleError::Unauthenticated)?;
         if !random::is_of(secret, &old.body.hash) {
-            self.erase(Kind::Session, &old.id, old.version, &user.id).await?;
+            self.logout(session).await?;
             return Err(PeopleError::Reused);
         }
         let next = random::secret()?;
@@ -112,15 +112,15 @@ impl People {
     /// # Errors
     /// The log.
     pub async fn logout(&self, session: &str) -> Result<(), PeopleError> {
-        let Some(old) = self.session(session) else { return Ok(()) };
-        match self.erase(Kind::Session, &old.id, old.version, &old.body.user).await {
-            // Somebody refreshes it at this moment: once more, so that it ends.
-            Err(PeopleError::Conflict { .. }) => match self.session(session) {
-                Some(old) => self.erase(Kind::Session, &old.id, old.version, &old.body.user).await,
-                None => Ok(()),
-            },
-            done => done,
+        for _ in 0..TRIES {
+            let Some(old) = self.session(session) else { return Ok(()) };
+            match self.erase(Kind::Session, &old.id, old.version, &old.body.user).await {
+                // Somebody refreshes it at this moment: once more, so that it ends.
+                Err(PeopleError::Conflict { .. }) => {}
+                done => return done,
+            }
         }
+        Err(PeopleError::Busy)
     }
 
     /// The session that a refresh token is of, if the token is good now.

@@ -92,6 +92,22 @@ fn a_refresh_token_is_good_once_and_a_second_use_ends_the_family() {
 }
 
 #[test]
+fn a_second_use_ends_the_family_also_while_the_newest_token_is_used() {
+    runtime().block_on(async {
+        let house = with_alice().await;
+        let people = &house.people;
+        for round in 0..40 {
+            let first = people.login("alice", secret(GOOD), "here", NOW).await.unwrap();
+            let second = people.refresh(&first.refresh, NOW).await.unwrap();
+            let (newest, reused) = tokio::join!(people.refresh(&second.refresh, NOW), people.refresh(&first.refresh, NOW));
+            assert!(matches!(reused, Err(PeopleError::Reused)), "round {round}");
+            let third = newest.map_or(second.refresh, |granted| granted.refresh);
+            assert!(people.refresh(&third, NOW).await.is_err(), "round {round}: the family goes on");
+        }
+    });
+}
+
+#[test]
 fn of_many_who_use_one_refresh_token_at_once_one_goes_on() {
     runtime().block_on(async {
         let house = with_alice().await;

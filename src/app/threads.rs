@@ -1,0 +1,63 @@
+//! The daemon's runtime: workers that serve requests, and threads beside them that give way.
+//!
+//! Invariant: whatever computes or reads for long on behalf of a question (passwords, searches, portfolio risk, scrapes) runs by
+//! `spawn_blocking`, on threads that leave a core to those that take orders and decide whenever they want one. Deliberately absent:
+//! higher priorities for the others; that would need a privilege.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads that serve requests.
+const WORKERS: usize = 2;
+/// How much the others give way: at 10 a thread gets a tenth of what one that does not gets, where both want the same core.
+#[cfg(target_os = "linux")]
+const GIVES_WAY: i32 = 10;
+
+/// Starts it.
+///
+/// # Errors
+/// There are no threads to be had.
+pub fn start() -> io::Result<Runtime> {
+    let started = AtomicUsize::new(0);
+    // A runtime starts its workers before anybody can ask it for another thread.
+    let begin = move || {
+        if started.fetch_add(1, Ordering::Relaxed) >= WORKERS {
+            give_way();
+        }
+    };
+    Builder::new_multi_thread().worker_threads(WORKERS).thread_name("http").on_thread_start(begin).enable_all().build()
+}
+
+/// Of this thread alone, which only Linux knows; what does not come about costs speed and nothing else.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(GIVES_WAY) {
+        tracing::debug!(%error, "a thread does not give way");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn niceness() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    #[test]
+    fn what_takes_long_gives_way_to_what_serves() {
+        let (own, runtime) = (niceness(), start().unwrap());
+        let given = runtime.block_on(async {
+            let mut given = Vec::new();
+            for _ in 0..8 {
+                let serving = tokio::spawn(async { niceness() });
+                given.push((serving.await.unwrap(), tokio::task::spawn_blocking(niceness).await.unwrap()));
+            }
+            given
+        });
+        assert!(given.iter().all(|pair| *pair == (own, (own + GIVES_WAY).min(19))), "{given:?}");
+        assert_eq!(niceness(), own);
+    }
+}
