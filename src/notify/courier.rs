@@ -185,7 +185,7 @@ impl Courier {
                 saved = wait_for(&mut round.saving) => {
                     if let Err(end) = self.take_saved(&mut round, saved) { return end; }
                 }
-                () = round.follower.wait(), if round.at_end && round.desk.has_room() => round.at_end = false,
+                () = round.follower.wait(), if round.at_end => round.at_end = false,
                 () = tokio::time::sleep(wake) => {}
                 _ = stop.changed() => {
                     self.finish(round).await;
@@ -242,7 +242,7 @@ impl Courier {
                 return Err(End::Deposed);
             }
         }
-        if !round.at_end && round.desk.has_room() {
+        if !round.at_end {
             match round.follower.next(READ_MAX).await {
                 Ok(Some(batch)) => self.plan(&mut round.desk, batch),
                 Ok(None) => round.at_end = true,
@@ -363,7 +363,7 @@ impl Courier {
 
 async fn attempt(shared: &Shared, job: &Job) -> Outcome {
     let (user, contents) = (job.place.user.clone(), job.contents.clone());
-    let message = Message { id: job.id, user, contents, digest: job.digest, reasons: job.reasons.clone(), test: false };
+    let message = Message { id: job.id, user, contents, more: job.more, digest: job.digest, reasons: job.reasons.clone(), test: false };
     shared.channels.send(&shared.book, &message, &job.place, now_ms()).await
 }
 
@@ -427,7 +427,7 @@ async fn wait_for(saving: &mut Option<JoinHandle<Saved>>) -> Saved {
 }
 
 fn wakes_in(round: &Round) -> Duration {
-    if !round.at_end && round.desk.has_room() {
+    if !round.at_end {
         return Duration::ZERO;
     }
     let due = round.desk.wakes_at().map_or(LOOK_EVERY, |at| Duration::from_millis(u64::try_from(at - now_ms()).unwrap_or(0)));

@@ -15,6 +15,8 @@ use crate::domain::Priority;
 
 /// What a program is told of a digest one by one.
 const ITEMS_MAX: usize = 100;
+/// And by their ids.
+const IDS_MAX: usize = 1_000;
 
 /// A message.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Message {
     pub user: UserId,
     /// What it holds, in order; never empty.
     pub contents: Vec<Arc<Raised>>,
+    /// So many more that it stands for; they were too many to be kept one by one.
+    pub more: u64,
     /// Whether it is a digest.
     pub digest: bool,
     /// Why it is one.
@@ -40,6 +44,12 @@ impl Message {
         self.contents.iter().map(|raised| raised.priority).max().unwrap_or(Priority::Low)
     }
 
+    /// How many notifications it stands for.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.more.saturating_add(self.contents.len() as u64)
+    }
+
     /// For programs: `type`, `timestamp` and `data`, as Standard Webhooks have it.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -49,8 +59,11 @@ impl Message {
             all => {
                 let items: Vec<&Raised> = all.iter().take(ITEMS_MAX).map(Arc::as_ref).collect();
                 let reasons: Vec<&str> = self.reasons.iter().map(|why| why.as_str()).collect();
-                let ids: Vec<String> = all.iter().map(|raised| raised.id.to_string()).collect();
-                ("notification.digest".to_owned(), json!({"total": all.len(), "reasons": reasons, "notification_ids": ids, "items": items}))
+                let ids: Vec<String> = all.iter().take(IDS_MAX).map(|raised| raised.id.to_string()).collect();
+                (
+                    "notification.digest".to_owned(),
+                    json!({"total": self.total(), "reasons": reasons, "notification_ids": ids, "items": items}),
+                )
             }
         };
         let mut whole = json!({"type": kind, "timestamp": moment(at), "user": &*self.user, "data": data});
@@ -65,6 +78,6 @@ impl Message {
     pub fn sample(contents: Vec<Arc<Raised>>) -> Self {
         let place = super::Place { user: "ann".into(), channel: super::Channel::Email, target: "".into() };
         let (digest, id) = (contents.len() > 1, DeliveryId::of_digest(&place, Vec::new()));
-        Self { id, user: place.user, contents, digest, reasons: vec![Held::QuietHours], test: false }
+        Self { id, user: place.user, contents, more: 0, digest, reasons: vec![Held::QuietHours], test: false }
     }
 }

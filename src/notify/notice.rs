@@ -191,8 +191,15 @@ impl Notifier {
             Verdict::Hold { .. } => return false,
             Verdict::Never(_) => return true,
         }
-        let message =
-            Message { id, user: place.user.clone(), contents: vec![raised.clone()], digest: false, reasons: Vec::new(), test: false };
+        let message = Message {
+            id,
+            user: place.user.clone(),
+            contents: vec![raised.clone()],
+            more: 0,
+            digest: false,
+            reasons: Vec::new(),
+            test: false,
+        };
         match self.channels().send(self.book(), &message, place, now).await {
             Outcome::Sent | Outcome::Unwanted { .. } => true,
             Outcome::Refused { why } | Outcome::Gone { why } => {

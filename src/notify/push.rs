@@ -273,7 +273,7 @@ pub fn payload(message: &Message, title: &str, body: &str, url: &str) -> Vec<u8>
         let title: String = title.chars().take(200).collect();
         let json = json!({
             "id": message.id, "title": title, "body": cut, "priority": message.priority().as_str(), "url": url,
-            "notification_id": message.contents.first().map(|raised| raised.id), "total": message.contents.len(), "digest": message.digest,
+            "notification_id": message.contents.first().map(|raised| raised.id), "total": message.total(), "digest": message.digest,
         });
         let bytes = json.to_string().into_bytes();
         if bytes.len() <= PLAIN_BYTES_MAX || chars == 0 {

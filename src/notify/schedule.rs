@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::delivery::{DeliveryId, Place};
+use super::UserId;
+use super::delivery::DeliveryId;
+use super::raised::RaisedId;
 
 /// Waits that grow: `first` doubled each time, at most `most`, each a quarter more or less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +48,27 @@ pub struct Limits {
     pub dead_after: Duration,
     /// What was raised longer ago than this is no news any more and goes out in a digest.
     pub news_for: Duration,
-    /// Messages to one place within a minute; the rest go out in one digest.
+    /// Notifications to one person within a minute; the rest go out in one digest.
     pub storm_per_minute: u32,
     /// Attempts at the same time over one channel.
     pub channel_in_flight: usize,
     /// Attempts at the same time at one person's webhook or device.
     pub place_in_flight: usize,
-    /// Deliveries under way; beyond them, notifications wait in the log.
+    /// Deliveries under way. Beyond them, what comes for a place that has [`Limits::FEW`] is counted in a summary of that place.
     pub pending_max: usize,
-    /// Notifications in one digest.
-    pub digest_max: usize,
     /// Segments of which everything is settled that are kept to be shown.
     pub settled_kept: usize,
+}
+
+impl Limits {
+    /// A place that has no more than these under way is heard of one by one, however much others have.
+    pub const FEW: usize = 100;
+
+    /// Deliveries under way to one place; what comes beyond them is counted in a summary.
+    #[must_use]
+    pub const fn place_max(&self) -> usize {
+        self.pending_max / 5
+    }
 }
 
 impl Default for Limits {
@@ -70,7 +81,6 @@ impl Default for Limits {
             channel_in_flight: 8,
             place_in_flight: 2,
             pending_max: 100_000,
-            digest_max: 500,
             settled_kept: 400,
         }
     }
@@ -79,49 +89,57 @@ impl Default for Limits {
 /// How long a storm is watched.
 const WINDOW_MS: i64 = 60_000;
 
-/// Messages per place and minute.
+/// A person's minute: when it began, and over how many ways each notification of it went.
+type Minute = (i64, HashMap<RaisedId, u32>);
+
+/// Notifications per person and minute. One that goes out over several channels counts once.
 #[derive(Debug, Default)]
 pub struct Storms {
-    windows: HashMap<Place, (i64, u32)>,
+    minutes: HashMap<UserId, Minute>,
 }
 
 impl Storms {
-    /// Counts one more message to a place.
+    /// Counts a notification to a person.
     ///
     /// # Errors
-    /// There were `most` in this minute; it ends then, in ms.
-    pub fn count(&mut self, place: &Place, most: u32, now: i64) -> Result<(), i64> {
-        let (begun, count) = match self.windows.get_mut(place) {
-            Some(window) => window,
-            None => self.windows.entry(place.clone()).or_insert((now, 0)),
+    /// There were `most` others in this minute; it ends then, in ms.
+    pub fn count(&mut self, user: &UserId, id: RaisedId, most: u32, now: i64) -> Result<(), i64> {
+        let (begun, ways) = match self.minutes.get_mut(user) {
+            Some(minute) => minute,
+            None => self.minutes.entry(user.clone()).or_insert_with(|| (now, HashMap::new())),
         };
         if now - *begun >= WINDOW_MS {
-            (*begun, *count) = (now, 0);
+            (*begun, *ways) = (now, HashMap::new());
         }
-        if *count >= most {
+        if ways.len() >= most as usize && !ways.contains_key(&id) {
             return Err(*begun + WINDOW_MS);
         }
-        *count += 1;
+        *ways.entry(id).or_default() += 1;
         Ok(())
     }
 
     /// Takes one back: it was not delivered.
-    pub fn uncount(&mut self, place: &Place) {
-        if let Some((_, count)) = self.windows.get_mut(place) {
-            *count = count.saturating_sub(1);
+    pub fn uncount(&mut self, user: &UserId, id: RaisedId) {
+        if let Some((_, ways)) = self.minutes.get_mut(user)
+            && let Some(count) = ways.get_mut(&id)
+        {
+            *count -= 1;
+            if *count == 0 {
+                ways.remove(&id);
+            }
         }
     }
 
     /// Forgets minutes that are over.
     pub fn forget(&mut self, now: i64) {
-        self.windows.retain(|_, (begun, _)| now - *begun < WINDOW_MS);
+        self.minutes.retain(|_, (begun, _)| now - *begun < WINDOW_MS);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::{Channel, RaisedId};
+    use crate::notify::{Channel, Place};
 
     fn place(user: &str) -> Place {
         Place { user: user.into(), channel: Channel::Email, target: "".into() }
@@ -157,16 +175,20 @@ mod tests {
 
     #[test]
     fn a_minute_has_its_share_and_the_next_one_a_new_one() {
-        let mut storms = Storms::default();
-        for at in [1_000, 1_001, 60_999] {
-            assert_eq!(storms.count(&place("a"), 3, at), Ok(()));
+        let (mut storms, raised) = (Storms::default(), |seq| RaisedId { shard: 0, seq, index: 0 });
+        let (ann, bob): (UserId, UserId) = ("a".into(), "b".into());
+        for (seq, at) in [(0, 1_000), (1, 1_001), (2, 60_999)] {
+            assert_eq!(storms.count(&ann, raised(seq), 3, at), Ok(()));
         }
-        assert_eq!(storms.count(&place("a"), 3, 60_999), Err(61_000));
-        assert_eq!(storms.count(&place("b"), 3, 60_999), Ok(()), "another person has a share of their own");
-        storms.uncount(&place("a"));
-        assert_eq!(storms.count(&place("a"), 3, 60_999), Ok(()));
-        assert_eq!(storms.count(&place("a"), 3, 61_000), Ok(()));
+        assert_eq!(storms.count(&ann, raised(3), 3, 60_999), Err(61_000));
+        assert_eq!(storms.count(&ann, raised(1), 3, 60_999), Ok(()), "over another channel it is the same one");
+        assert_eq!(storms.count(&bob, raised(3), 3, 60_999), Ok(()), "another person has a share of their own");
+        storms.uncount(&ann, raised(1));
+        assert_eq!(storms.count(&ann, raised(3), 3, 60_999), Err(61_000), "one channel has it");
+        storms.uncount(&ann, raised(1));
+        assert_eq!(storms.count(&ann, raised(3), 3, 60_999), Ok(()));
+        assert_eq!(storms.count(&ann, raised(4), 3, 61_000), Ok(()));
         storms.forget(200_000);
-        assert!(storms.windows.is_empty());
+        assert!(storms.minutes.is_empty());
     }
 }

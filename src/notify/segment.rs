@@ -75,6 +75,9 @@ pub struct Item {
     /// What the last attempt met.
     #[serde(rename = "w", default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// So many further ones of its place are counted with it: there were too many to be kept one by one.
+    #[serde(rename = "m", default, skip_serializing_if = "is_none_more")]
+    pub more: u64,
     /// What it says, as long as it has to be sent.
     #[serde(skip)]
     pub content: Option<Arc<Raised>>,
@@ -84,6 +87,10 @@ pub struct Item {
 }
 
 const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+const fn is_none_more(count: &u64) -> bool {
     *count == 0
 }
 
@@ -183,6 +190,7 @@ mod tests {
             attempts: 2,
             state,
             note: "550 no".into(),
+            more: 0,
             content: None,
             released: false,
         });

@@ -139,10 +139,10 @@ impl Templates {
         let times: Vec<String> = listed.iter().map(|raised| moment(raised.at)).collect();
         let items: Vec<Value> = listed.into_iter().map(|raised| Value::from(Serde(raised))).collect();
         let reasons: Vec<&str> = message.reasons.iter().map(|why| why.as_str()).collect();
-        let total = message.contents.len();
+        let total = message.total();
         context! {
             items, times, reasons, total,
-            more => total.saturating_sub(LISTED_MAX),
+            more => total.saturating_sub(LISTED_MAX as u64),
             digest => message.digest,
             test => message.test,
             user => &*message.user,

@@ -236,7 +236,7 @@ impl Notifier {
             let unique = Place { target: format!("{} {now}", place.target).into(), ..place.clone() };
             let id = DeliveryId::of_digest(&unique, Vec::new());
             let (user, contents) = (place.user.clone(), vec![raised.clone().into()]);
-            let message = Message { id, user, contents, digest: false, reasons: Vec::new(), test: true };
+            let message = Message { id, user, contents, more: 0, digest: false, reasons: Vec::new(), test: true };
             outcomes.push(self.channels().send(self.book(), &message, &place, now).await);
         }
         Ok(outcomes)

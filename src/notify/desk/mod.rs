@@ -30,6 +30,12 @@ const GATHER_MS: i64 = 2_000;
 /// A digest that must not go out yet asks again so often.
 const GROUP_ASKS_MS: i64 = 60_000;
 
+/// Since when a digest that is held has to be sent is saved this often: a restart may count so much of its time twice.
+const SINCE_SAVED_EVERY_MS: i64 = 3_600_000;
+
+/// What is too much to be kept one by one is counted for so long before it may go out as a summary.
+const CROWD_MS: i64 = 60_000;
+
 /// What people want, as it is now.
 pub trait Wishes {
     /// What becomes of a notification of this type and priority for this person over this channel.
@@ -61,8 +67,10 @@ pub struct Job {
     pub id: DeliveryId,
     /// Where to.
     pub place: Place,
-    /// What is in it, in order.
+    /// What is in it: the most urgent first, then in the order in which they came.
     pub contents: Vec<Arc<Raised>>,
+    /// So many more that it stands for.
+    pub more: u64,
     /// Whether it is a digest.
     pub digest: bool,
     /// Why it is one.
@@ -76,7 +84,16 @@ pub struct Job {
 struct Group {
     members: Vec<ItemRef>,
     since: i64,
+    since_saved: i64,
     failures: u32,
+}
+
+/// What a place has under way.
+#[derive(Debug, Default)]
+struct Crowd {
+    count: usize,
+    /// The delivery with which further ones are counted, as long as it is held.
+    summary: Option<ItemRef>,
 }
 
 /// What happened to some deliveries, for the metrics.
@@ -99,6 +116,7 @@ pub struct Desk {
     known: HashSet<DeliveryId>,
     groups: HashMap<DeliveryId, Group>,
     held: BTreeMap<(i64, u64), ItemRef>,
+    crowds: HashMap<Place, Crowd>,
     unsaved: Vec<(Vec<(SegmentKey, u64)>, Unit)>,
     lanes: BTreeMap<LaneKey, Lane>,
     in_flight: BTreeMap<Channel, usize>,
@@ -118,6 +136,7 @@ impl Desk {
             known: HashSet::new(),
             groups: HashMap::new(),
             held: BTreeMap::new(),
+            crowds: HashMap::new(),
             unsaved: Vec::new(),
             lanes: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -138,12 +157,6 @@ impl Desk {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
-    }
-
-    /// Whether there is room for more.
-    #[must_use]
-    pub const fn has_room(&self) -> bool {
-        self.pending < self.limits.pending_max
     }
 
     /// Ways that are down, by channel.
@@ -224,7 +237,8 @@ impl Desk {
             self.hold(item, now + GATHER_MS, Held::Late);
             return false;
         }
-        match self.storms.count(&place, self.limits.storm_per_minute, now) {
+        let counted = self.item(item).map(|item| item.raised);
+        match counted.map_or(Ok(()), |id| self.storms.count(&place.user, id, self.limits.storm_per_minute, now)) {
             Ok(()) => true,
             Err(until) => {
                 self.hold(item, until, Held::Storm);
@@ -240,7 +254,25 @@ impl Desk {
                 let ticket = self.next_ticket();
                 // It asks again: they may be taken back meanwhile.
                 let due = until.min(now.saturating_add(GROUP_ASKS_MS));
+                self.put_off(unit, due);
                 self.lanes.entry(LaneKey::of(place)).or_default().later(due, rank(priority), ticket, unit);
+            }
+        }
+    }
+
+    /// A digest has to be sent from then on: what is held does not expire.
+    fn put_off(&mut self, unit: Unit, until: i64) {
+        let Unit::Group(id) = unit else { return };
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.since = group.since.max(until);
+        if group.since - group.since_saved < SINCE_SAVED_EVERY_MS {
+            return;
+        }
+        group.since_saved = group.since;
+        let (members, now) = (group.members.clone(), group.since);
+        for at in members {
+            if let Some(State::Grouped { since, .. }) = self.change(at).map(|item| &mut item.state) {
+                *since = now;
             }
         }
     }
@@ -271,9 +303,7 @@ impl Desk {
             }
         }
         for (place, members) in by_place {
-            for part in members.chunks(self.limits.digest_max.max(1)) {
-                self.group(&place, part, now);
-            }
+            self.group(&place, &members, now);
         }
     }
 
@@ -292,7 +322,7 @@ impl Desk {
                     item.state = State::Grouped { group, since: now, why };
                 }
             }
-            self.groups.insert(group, Group { members: members.to_vec(), since: now, failures: 0 });
+            self.groups.insert(group, Group { members: members.to_vec(), since: now, since_saved: now, failures: 0 });
             Unit::Group(group)
         };
         self.after_saving(unit, members);
@@ -324,8 +354,10 @@ impl Desk {
         match outcome {
             Outcome::Sent => self.sent(job, now),
             Outcome::Later { .. } => {
-                if matches!(job.unit, Unit::Single(_)) {
-                    self.storms.uncount(&job.place);
+                if let Unit::Single(at) = job.unit
+                    && let Some(id) = self.item(at).map(|item| item.raised)
+                {
+                    self.storms.uncount(&job.place.user, id);
                 }
                 self.told.push(Told { channel: job.place.channel, what: "retried", count: 1, took_ms: 0 });
             }
@@ -361,7 +393,12 @@ impl Desk {
     fn sent(&mut self, job: &Job, now: i64) {
         let members = self.members(job.unit);
         let took_ms = job.contents.iter().map(|raised| now.saturating_sub(raised.at)).max().unwrap_or(0).max(0);
-        self.told.push(Told { channel: job.place.channel, what: "sent", count: members.len(), took_ms });
+        self.told.push(Told {
+            channel: job.place.channel,
+            what: "sent",
+            count: members.len().saturating_add(usize::try_from(job.more).unwrap_or(usize::MAX)),
+            took_ms,
+        });
         self.close(job.unit, State::Sent { at: now }, None);
     }
 
@@ -382,10 +419,24 @@ impl Desk {
             if let Some(note) = note.filter(|note| !note.is_empty()) {
                 item.remark(note);
             }
-            self.pending -= usize::from(was_open);
+            if was_open {
+                let place = item.place.clone();
+                self.pending -= 1;
+                self.uncrowd(&place);
+            }
         }
         if let Unit::Group(group) = unit {
             self.groups.remove(&group);
+        }
+    }
+
+    /// One less is under way to a place.
+    fn uncrowd(&mut self, place: &Place) {
+        if let Some(crowd) = self.crowds.get_mut(place) {
+            crowd.count = crowd.count.saturating_sub(1);
+            if crowd.count == 0 {
+                self.crowds.remove(place);
+            }
         }
     }
 
@@ -445,14 +496,16 @@ impl Desk {
         let members = self.members(unit);
         let first = self.item(*members.first()?)?;
         let (place, own_id) = (first.place.clone(), first.id());
-        let contents = members.iter().filter_map(|at| self.item(*at)?.content.clone()).collect();
+        let mut contents: Vec<Arc<Raised>> = members.iter().filter_map(|at| self.item(*at)?.content.clone()).collect();
+        contents.sort_by_key(|raised| rank(raised.priority));
+        let more = members.iter().filter_map(|at| self.item(*at)).map(|item| item.more).sum();
         let (id, digest) = match unit {
-            Unit::Single(_) => (own_id, false),
+            Unit::Single(_) => (own_id, more > 0),
             Unit::Group(group) => (group, true),
         };
         let why = members.iter().filter_map(|at| if let State::Grouped { why, .. } = self.item(*at)?.state { Some(why) } else { None });
-        let reasons = why.collect::<BTreeSet<Held>>().into_iter().collect();
-        Some(Job { unit, id, place, contents, digest, reasons, begun: now })
+        let reasons = why.chain((more > 0).then_some(Held::Storm)).collect::<BTreeSet<Held>>().into_iter().collect();
+        Some(Job { unit, id, place, contents, more, digest, reasons, begun: now })
     }
 
     fn members(&self, unit: Unit) -> Vec<ItemRef> {

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Desk, Group, ItemRef, Unit};
-use crate::notify::delivery::{Dead, DeliveryId, Place};
+use super::{CROWD_MS, Desk, Group, ItemRef, Told, Unit};
+use crate::notify::delivery::{Dead, DeliveryId, Held, Place};
 use crate::notify::raised::Raised;
+use crate::notify::schedule::Limits;
 use crate::notify::segment::{ITEMS_FULL, Item, SegmentKey, State, Stored};
 
 /// A position that has moved by so many offsets is saved though nothing else has changed.
@@ -45,7 +46,14 @@ impl Desk {
     /// Takes a segment from the directory. Call [`Desk::open`] when all are there.
     pub fn load(&mut self, key: SegmentKey, version: u64, stored: Stored) {
         self.known.extend(stored.items.iter().map(Item::id));
-        self.pending += stored.items.iter().filter(|item| !item.state.is_settled()).count();
+        for (index, item) in stored.items.iter().enumerate().filter(|(_, item)| !item.state.is_settled()) {
+            self.pending += 1;
+            let crowd = self.crowds.entry(item.place.clone()).or_default();
+            crowd.count += 1;
+            if item.more > 0 {
+                crowd.summary = Some(ItemRef { segment: key, index });
+            }
+        }
         let Stored { from, next, items } = stored;
         self.segments.insert(key, Segment { items, from, next, next_saved: next, version, changes: 0, saved: 0 });
     }
@@ -76,7 +84,7 @@ impl Desk {
                 // A digest whose members are not all there any more is still the digest that may have been sent.
                 State::Grouped { group, since, .. } => {
                     let found = self.groups.entry(group);
-                    found.or_insert_with(|| Group { members: Vec::new(), since, failures: 0 }).members.push(at);
+                    found.or_insert_with(|| Group { members: Vec::new(), since, since_saved: since, failures: 0 }).members.push(at);
                 }
                 State::Held { .. } | State::Waiting | State::Sent { .. } | State::Dead { .. } => {
                     self.settle(Unit::Single(at), now, Dead::Lost, "the log no longer has it");
@@ -111,9 +119,12 @@ impl Desk {
         let mut key = self.newest(partition).unwrap_or(SegmentKey { partition, number: 0 });
         for place in places {
             let Some(raised) = raised else { break };
-            if !self.known.insert(DeliveryId::of(raised.id, &place)) {
+            let id = DeliveryId::of(raised.id, &place);
+            let is_crowded = self.is_crowded(&place);
+            if self.known.contains(&id) || (is_crowded && self.counts_with_others(&place)) {
                 continue;
             }
+            self.known.insert(id);
             if self.segments.get(&key).is_some_and(|segment| segment.items.len() >= ITEMS_FULL) {
                 key.number += 1;
             }
@@ -122,23 +133,50 @@ impl Desk {
             segment.items.push(Item {
                 raised: raised.id,
                 offset,
-                place,
+                place: place.clone(),
                 planned: now,
                 attempts: 0,
                 state: State::Waiting,
                 note: String::new(),
+                more: 0,
                 content: Some(raised.clone()),
                 released: false,
             });
             segment.changes += 1;
             self.pending += 1;
-            self.after_saving(Unit::Single(at), &[at]);
+            let crowd = self.crowds.entry(place).or_default();
+            crowd.count += 1;
+            if is_crowded {
+                crowd.summary = Some(at);
+                self.hold(at, now.saturating_add(CROWD_MS), Held::Storm);
+            } else {
+                self.after_saving(Unit::Single(at), &[at]);
+            }
         }
         let segment = self.segments.entry(key).or_insert_with(|| Segment { from: offset, ..Segment::default() });
         segment.next = offset + 1;
         if segment.next >= segment.next_saved + STEP_OFFSETS && segment.changes == segment.saved {
             segment.changes += 1;
         }
+    }
+
+    /// Whether so much is under way to a place that further ones are not kept one by one: nobody's deliveries keep those of others waiting.
+    fn is_crowded(&self, place: &Place) -> bool {
+        let count = self.crowds.get(place).map_or(0, |crowd| crowd.count);
+        count >= self.limits.place_max() || (count >= Limits::FEW && self.pending >= self.limits.pending_max)
+    }
+
+    /// Counts one more with the summary of a place, if there is one that has not begun to go out.
+    fn counts_with_others(&mut self, place: &Place) -> bool {
+        let Some(at) = self.crowds.get(place).and_then(|crowd| crowd.summary) else { return false };
+        if !self.item(at).is_some_and(|item| matches!(item.state, State::Held { .. })) {
+            return false;
+        }
+        if let Some(item) = self.change(at) {
+            item.more = item.more.saturating_add(1);
+        }
+        self.told.push(Told { channel: place.channel, what: "held", count: 1, took_ms: 0 });
+        true
     }
 
     fn newest(&self, partition: u32) -> Option<SegmentKey> {

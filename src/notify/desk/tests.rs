@@ -374,3 +374,129 @@ fn a_digest_asks_again_whether_it_may_go() {
     assert!(desk.take(T0 + HOUR, &until(9)).is_empty(), "a new snooze holds the digest");
     assert_eq!(desk.take(T0 + HOUR + MINUTE, &NOW).len(), 1, "and is taken back");
 }
+
+#[test]
+fn a_digest_that_is_snoozed_for_days_does_not_expire_also_over_restarts() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);
+    let snooze = |until| Want(Verdict::Hold { until, why: Held::Snooze });
+    desk.take(T0, &snooze(T0 + HOUR));
+    desk.take(T0 + HOUR, &NOW);
+    shelf.save(&mut desk);
+    for hours in 1..70 {
+        let now = T0 + hours * HOUR;
+        for minute in 0..60 {
+            assert!(desk.take(now + minute * MINUTE, &snooze(T0 + 70 * HOUR)).is_empty());
+            desk.sweep(now + minute * MINUTE);
+            shelf.save(&mut desk);
+        }
+        if hours % 7 == 0 {
+            desk = shelf.reopen(now + HOUR, limits(), |_, offset| Some(raised(offset, Priority::High, T0)));
+        }
+    }
+    let jobs = desk.take(T0 + 70 * HOUR, &NOW);
+    assert_eq!((jobs.len(), jobs[0].contents.len()), (1, 2));
+    // From then on it has its day.
+    desk.done(T0 + 70 * HOUR, &jobs[0], &Outcome::down("x"));
+    desk.sweep(T0 + 93 * HOUR);
+    assert_eq!(desk.pending(), 2);
+    desk.sweep(T0 + 95 * HOUR);
+    assert_eq!(desk.pending(), 0);
+}
+
+#[test]
+fn what_was_held_is_one_digest_however_much_it_is_the_most_urgent_first() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    for seq in 0..1_200 {
+        let priority = if seq == 700 { Priority::Urgent } else { Priority::Low };
+        desk.plan(T0, 0, seq, Some(&raised(seq, priority, T0)), vec![place("ann", Channel::Email)]);
+    }
+    shelf.save(&mut desk);
+    desk.take(T0, &Want(Verdict::Hold { until: T0 + HOUR, why: Held::Snooze }));
+    desk.take(T0 + HOUR, &NOW);
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0 + HOUR, &NOW);
+    assert_eq!((jobs.len(), jobs[0].contents.len()), (1, 1_200));
+    assert_eq!(jobs[0].contents.iter().take(3).map(|raised| raised.id.seq).collect::<Vec<_>>(), [700, 0, 1]);
+    desk.done(T0 + HOUR, &jobs[0], &Outcome::Sent);
+    assert_eq!((desk.pending(), words(&mut desk)), (0, vec![("held", 1_200), ("sent", 1_200)]));
+}
+
+#[test]
+fn a_storm_is_counted_by_person_not_by_channel_or_device() {
+    let storm = Limits { storm_per_minute: 3, channel_in_flight: 100, place_in_flight: 100, ..limits() };
+    let (mut desk, mut shelf) = (Desk::new(storm), Shelf::default());
+    let phone = Place { target: "phone".into(), ..place("ann", Channel::Push) };
+    let places = [place("ann", Channel::Email), place("ann", Channel::Webhook), phone];
+    // The first two go out over all ways, the others over one each.
+    for seq in 0..2 {
+        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::High, T0)), places.to_vec());
+    }
+    for seq in 2..5 {
+        let at = usize::try_from(seq).unwrap() - 2;
+        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::High, T0)), vec![places[at].clone()]);
+    }
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0, &NOW);
+    let seqs: BTreeSet<u64> = jobs.iter().map(|job| job.contents[0].id.seq).collect();
+    assert_eq!((jobs.len(), seqs.len(), desk.held()), (7, 3, 2), "three notifications, two of them over three ways");
+}
+
+#[test]
+fn whoever_has_too_much_waiting_is_told_how_much_and_keeps_nobody_else_waiting() {
+    let few = Limits { pending_max: 1_000, channel_in_flight: 10_000, place_in_flight: 10_000, storm_per_minute: 10_000, ..limits() };
+    let (mut desk, mut shelf) = (Desk::new(few.clone()), Shelf::default());
+    let snoozes = |user: &UserId| if &**user == "ann" { Verdict::Hold { until: T0 + HOUR, why: Held::Snooze } } else { Verdict::Now };
+    struct ByUser<F>(F);
+    impl<F: Fn(&UserId) -> Verdict> Wishes for ByUser<F> {
+        fn verdict(&self, user: &UserId, _: Channel, _: NotificationType, _: Priority, _: i64) -> Verdict {
+            (self.0)(user)
+        }
+    }
+    for seq in 0..5_000 {
+        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::High, T0)), vec![place("ann", Channel::Email)]);
+        if seq % 500 == 0 {
+            shelf.save(&mut desk);
+            desk.take(T0, &ByUser(snoozes));
+        }
+    }
+    assert_eq!(desk.pending(), few.place_max() + 1, "what is beyond is counted with one");
+    for seq in 5_000..5_010 {
+        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::Low, T0)), vec![place("bob", Channel::Email)]);
+    }
+    shelf.save(&mut desk);
+    assert_eq!(desk.take(T0, &ByUser(snoozes)).len(), 10);
+    // The number outlives a restart.
+    let mut desk = shelf.reopen(T0, few, |_, offset| Some(raised(offset, Priority::High, T0)));
+    let bobs = desk.take(T0, &ByUser(snoozes));
+    bobs.iter().for_each(|job| desk.done(T0, job, &Outcome::Sent));
+    desk.plan(T0, 0, 5_010, Some(&raised(5_010, Priority::High, T0)), vec![place("ann", Channel::Email)]);
+    desk.take(T0 + HOUR, &NOW);
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0 + HOUR, &NOW);
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0].contents.len() as u64 + jobs[0].more, 5_001, "one digest that stands for all");
+    assert_eq!(jobs[0].reasons, [Held::Snooze, Held::Storm]);
+    desk.done(T0 + HOUR, &jobs[0], &Outcome::Sent);
+    assert_eq!((desk.pending(), desk.crowds.len()), (0, 0));
+}
+
+#[test]
+fn when_all_together_have_too_much_who_has_little_is_still_heard_of_one_by_one() {
+    let few = Limits { pending_max: 1_000, ..limits() };
+    let mut desk = Desk::new(few.clone());
+    let mut offset = 0;
+    let mut plan = |desk: &mut Desk, user: &str, count: u64| {
+        for _ in 0..count {
+            desk.plan(T0, 0, offset, Some(&raised(offset, Priority::High, T0)), vec![place(user, Channel::Webhook)]);
+            offset += 1;
+        }
+    };
+    for user in 0..10 {
+        plan(&mut desk, &format!("u{user}"), 300);
+    }
+    let before = desk.pending();
+    assert!(before <= few.pending_max + 10 * (Limits::FEW + 1), "{before}");
+    plan(&mut desk, "late", 50);
+    assert_eq!(desk.pending(), before + 50);
+}
