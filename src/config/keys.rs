@@ -321,19 +321,13 @@ pub const KEYS: &[Key] = &[
         Allowed::PathOrEmpty,
         "A folder with templates that take the place of the built-in ones of the same name.",
     ),
-    whole(
-        "notify.storm_per_minute",
-        20,
-        (1, 100_000),
-        "messages",
-        "More for one person over one channel within a minute go out as one digest.",
-    ),
+    whole("notify.storm_per_minute", 20, (1, 100_000), "messages", "More for one person within a minute go out as one digest."),
     whole(
         "notify.pending_max",
         100_000,
         (100, 10_000_000),
         "deliveries",
-        "When so many are under way, further notifications wait in the log.",
+        "When so many are under way, or a fifth to one address or device, what comes further for it is counted in a summary.",
     ),
     whole(
         "notify.lease_ms",

@@ -4,7 +4,7 @@
 //! went out is noted place by place. Of several instances one sends at a time. A crash between sending and noting repeats that one place,
 //! under the same id. Deliberately absent: the log of the gate; nothing here raises anything there, and nothing there depends on this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,17 +18,20 @@ use super::preference::{Preferences, Verdict};
 use super::raised::{Raised, RaisedId};
 use super::service::Notifier;
 use super::{UserId, now_ms};
-use crate::control::directory::WriteError;
+use crate::control::directory::{DirectoryService, WriteError};
 use crate::directory::Kind;
 use crate::domain::{NotificationType, Priority};
 
+const PREFIX: &str = "notices~";
 /// The shard that notices are of, which no gate has.
 const NO_SHARD: u32 = u32::MAX;
-/// Notices kept of one person.
+/// Notices kept of one person; more as long as they are not over with.
 const NOTICES_MAX: usize = 64;
+/// But no more than these.
+const WAITING_MAX: usize = 256;
 /// An instance that sends is left alone for so long.
 const LEASE_MS: i64 = 10 * 60_000;
-/// A place that could not be reached for so long is given up.
+/// A place that could not be reached for so long, since it was first tried, is given up.
 const PATIENCE_MS: i64 = 24 * 3_600_000;
 
 /// What is to be told.
@@ -75,6 +78,41 @@ struct Told {
     /// Until when the sender is left alone.
     #[serde(default)]
     until: i64,
+    /// When a place was first not reached, in ms.
+    #[serde(default)]
+    failed_at: Option<i64>,
+    /// All places are over with.
+    #[serde(default)]
+    settled: bool,
+}
+
+/// What became of one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It has the notice, or never will.
+    Over,
+    /// The person wants silence now.
+    Held,
+    /// It could not be reached.
+    Failed,
+}
+
+/// What became of a round over all places.
+#[derive(Clone, Debug, Default)]
+struct Round {
+    done: BTreeSet<DeliveryId>,
+    held: bool,
+    failed: bool,
+}
+
+impl Round {
+    fn take(&mut self, id: DeliveryId, ended: Ended) {
+        match ended {
+            Ended::Over => drop(self.done.insert(id)),
+            Ended::Held => self.held = true,
+            Ended::Failed => self.failed = true,
+        }
+    }
 }
 
 impl Kept for Notices {
@@ -83,13 +121,42 @@ impl Kept for Notices {
 
 /// Where a person's notices are. No name of a person has a `~`.
 pub(super) fn place_of(user: &str) -> String {
-    format!("notices~{user}")
+    format!("{PREFIX}{user}")
 }
 
 /// A person's notices as notifications.
 pub(super) fn of(book: &AddressBook, user: &str) -> Vec<Arc<Raised>> {
     let (notices, _) = book.get::<Notices>(&place_of(user));
     notices.kept.into_iter().map(|told| Arc::new(told.raised)).collect()
+}
+
+/// What was seen of everybody's notices.
+#[derive(Debug, Default)]
+pub(super) struct Seen(HashMap<String, (u64, u64)>);
+
+impl Seen {
+    /// The notices that came since the last look, whichever instance wrote them, each with whose it is.
+    pub(super) fn look(&mut self, directory: &DirectoryService) -> Vec<(UserId, Arc<Raised>)> {
+        let (mut now, mut fresh) = (HashMap::new(), Vec::new());
+        directory.read(|directory| {
+            for entity in directory.list(Notices::KIND) {
+                let Some(user) = entity.id.strip_prefix(PREFIX) else { continue };
+                let (version, next) = self.0.get(user).copied().unwrap_or_default();
+                let seen = if version == entity.version {
+                    (version, next)
+                } else {
+                    let notices: Notices = serde_json::from_slice(&entity.body).unwrap_or_default();
+                    let owner: UserId = user.into();
+                    let news = notices.kept.into_iter().filter(|told| told.raised.id.seq >= next);
+                    fresh.extend(news.map(|told| (owner.clone(), Arc::new(told.raised))));
+                    (entity.version, notices.next)
+                };
+                now.insert(user.to_owned(), seen);
+            }
+        });
+        self.0 = now;
+        fresh
+    }
 }
 
 /// An inbox (the newest first) with notices among it.
@@ -105,7 +172,7 @@ pub(super) fn among(mut inbox: Vec<Arc<Raised>>, notices: Vec<Arc<Raised>>) -> V
 
 impl Notices {
     /// The notice for whoever may send it now; `None` while somebody else does.
-    fn take(&mut self, notice: &Notice<'_>, sender: &str, now: i64) -> Option<(Told, bool)> {
+    fn take(&mut self, notice: &Notice<'_>, sender: &str, now: i64) -> Option<Told> {
         let known = self.kept.iter().position(|told| told.key == notice.key);
         let at = known.unwrap_or_else(|| self.add(notice, now));
         let told = self.kept.get_mut(at)?;
@@ -113,7 +180,7 @@ impl Notices {
             return None;
         }
         (told.sender, told.until) = (sender.to_owned(), now + LEASE_MS);
-        Some((told.clone(), known.is_none()))
+        Some(told.clone())
     }
 
     fn add(&mut self, notice: &Notice<'_>, now: i64) -> usize {
@@ -131,18 +198,26 @@ impl Notices {
         };
         self.next += 1;
         if self.kept.len() >= NOTICES_MAX {
-            self.kept.remove(0);
+            // What somebody has still to hear of is not thrown away for what is newer.
+            let over = self.kept.iter().position(|told| told.settled);
+            let oldest = over.or_else(|| (self.kept.len() >= WAITING_MAX).then_some(0));
+            oldest.map(|at| self.kept.remove(at));
         }
-        self.kept.push(Told { key: notice.key.to_owned(), raised, done: BTreeSet::new(), sender: String::new(), until: 0 });
+        let (key, sender) = (notice.key.to_owned(), String::new());
+        self.kept.push(Told { key, raised, done: BTreeSet::new(), sender, until: 0, failed_at: None, settled: false });
         self.kept.len() - 1
     }
 
-    /// Notes what is over with, and that nobody sends any more.
-    fn settle(&mut self, key: &str, done: &BTreeSet<DeliveryId>) {
-        if let Some(told) = self.kept.iter_mut().find(|told| told.key == key) {
-            told.done.extend(done.iter().copied());
-            told.until = 0;
-        }
+    /// Notes what is over with, and that nobody sends any more. True when nothing is left to do.
+    fn settle(&mut self, key: &str, round: &Round, now: i64) -> bool {
+        let Some(told) = self.kept.iter_mut().find(|told| told.key == key) else { return true };
+        told.done.extend(round.done.iter().copied());
+        told.until = 0;
+        // Silence that somebody asked for is no failure: its time is not counted.
+        let failing = round.failed.then(|| *told.failed_at.get_or_insert(now));
+        let given_up = failing.is_none_or(|since| now - since >= PATIENCE_MS);
+        told.settled = !round.held && given_up;
+        told.settled
     }
 }
 
@@ -157,39 +232,30 @@ impl Notifier {
         let taken = self
             .book()
             .change(&place, sender, None, |notices: &mut Notices| Ok::<_, std::convert::Infallible>(notices.take(notice, sender, now)));
-        let Some((told, is_new)) = written(taken.await)?.0 else { return Ok(false) };
+        let Some(told) = written(taken.await)?.0 else { return Ok(false) };
         let user: UserId = notice.user.into();
         let raised = Arc::new(told.raised);
-        if is_new {
-            self.show(&user, &raised);
-        }
-        let (mut done, mut waits) = (BTreeSet::new(), false);
+        let mut round = Round::default();
         for place in self.book().places(&user, raised.kind, raised.priority, now) {
             let id = DeliveryId::of(raised.id, &place);
             if told.done.contains(&id) {
                 continue;
             }
-            if self.send_notice(&raised, &place, id, now).await {
-                done.insert(id);
-            } else {
-                waits = true;
-            }
+            round.take(id, self.send_notice(&raised, &place, id, now).await);
         }
         let settled = self.book().change(&place, sender, None, |notices: &mut Notices| {
-            notices.settle(notice.key, &done);
-            Ok::<_, std::convert::Infallible>(())
+            Ok::<_, std::convert::Infallible>(notices.settle(notice.key, &round, now))
         });
-        written(settled.await)?;
-        Ok(!waits || now - raised.at >= PATIENCE_MS)
+        Ok(written(settled.await)?.0)
     }
 
-    /// Sends a notice to one place, unless the person wants silence now. True when that place is over with.
-    async fn send_notice(&self, raised: &Arc<Raised>, place: &Place, id: DeliveryId, now: i64) -> bool {
+    /// Sends a notice to one place, unless the person wants silence now.
+    async fn send_notice(&self, raised: &Arc<Raised>, place: &Place, id: DeliveryId, now: i64) -> Ended {
         let preferences = self.book().get::<Preferences>(&place.user).0;
         match preferences.of(raised.kind, place.channel).verdict(raised.priority, now) {
             Verdict::Now => {}
-            Verdict::Hold { .. } => return false,
-            Verdict::Never(_) => return true,
+            Verdict::Hold { .. } => return Ended::Held,
+            Verdict::Never(_) => return Ended::Over,
         }
         let message = Message {
             id,
@@ -201,14 +267,14 @@ impl Notifier {
             test: false,
         };
         match self.channels().send(self.book(), &message, place, now).await {
-            Outcome::Sent | Outcome::Unwanted { .. } => true,
+            Outcome::Sent | Outcome::Unwanted { .. } => Ended::Over,
             Outcome::Refused { why } | Outcome::Gone { why } => {
                 tracing::warn!(user = %place.user, channel = %place.channel, why, "a notice was refused");
-                true
+                Ended::Over
             }
             Outcome::Later { why, .. } => {
                 tracing::debug!(user = %place.user, channel = %place.channel, why, "a notice has to wait");
-                false
+                Ended::Failed
             }
         }
     }
@@ -240,14 +306,15 @@ mod tests {
     #[test]
     fn one_instance_sends_a_notice_at_a_time_and_what_went_out_is_remembered() {
         let mut notices = Notices::default();
-        let (told, is_new) = notices.take(&notice("k"), "one", 1_000).unwrap();
-        assert!(is_new && told.raised.owner.as_deref() == Some("ann"));
+        let told = notices.take(&notice("k"), "one", 1_000).unwrap();
+        assert_eq!(told.raised.owner.as_deref(), Some("ann"));
         assert!(notices.take(&notice("k"), "two", 2_000).is_none(), "the first one sends");
         let place = Place { user: "ann".into(), channel: super::super::Channel::Email, target: "".into() };
         let id = DeliveryId::of(told.raised.id, &place);
-        notices.settle("k", &BTreeSet::from([id]));
-        let (told, is_new) = notices.take(&notice("k"), "two", 3_000).unwrap();
-        assert!(!is_new && told.done.contains(&id) && told.raised.at == 1_000);
+        let round = Round { done: BTreeSet::from([id]), held: true, failed: false };
+        assert!(!notices.settle("k", &round, 2_500), "another place waits");
+        let told = notices.take(&notice("k"), "two", 3_000).unwrap();
+        assert!(told.done.contains(&id) && told.raised.at == 1_000);
         assert!(notices.take(&notice("k"), "one", 3_001 + LEASE_MS).is_some(), "one that died is replaced");
         assert_eq!(notices.kept.len(), 1);
     }
@@ -257,11 +324,44 @@ mod tests {
         let mut notices = Notices::default();
         for at in 0..i64::try_from(NOTICES_MAX).unwrap() + 3 {
             notices.take(&notice(&at.to_string()), "one", at);
+            assert!(notices.settle(&at.to_string(), &Round::default(), at));
         }
         assert_eq!((notices.kept.len(), notices.kept[0].key.as_str()), (NOTICES_MAX, "3"));
         let all: Vec<Arc<Raised>> = notices.kept.into_iter().map(|told| Arc::new(told.raised)).collect();
         let (early, late) = (vec![all[0].clone()], vec![all[1].clone()]);
         let shown = among(early, late);
         assert!(shown[0].at > shown[1].at);
+    }
+
+    #[test]
+    fn silence_is_not_failure_and_a_failure_has_its_day() {
+        let mut notices = Notices::default();
+        let (held, failed) = (Round { held: true, ..Round::default() }, Round { failed: true, ..Round::default() });
+        for days in 0..5 {
+            let now = 1_000 + days * PATIENCE_MS;
+            notices.take(&notice("k"), "one", now);
+            assert!(!notices.settle("k", &held, now), "it is held for {days} days");
+        }
+        let begun = 1_000 + 5 * PATIENCE_MS;
+        assert!(!notices.settle("k", &failed, begun));
+        assert!(!notices.settle("k", &Round { held: true, failed: true, ..Round::default() }, begun + PATIENCE_MS), "one place is held");
+        assert!(!notices.settle("k", &failed, begun + PATIENCE_MS - 1));
+        assert!(notices.settle("k", &failed, begun + PATIENCE_MS));
+    }
+
+    #[test]
+    fn what_waits_is_kept_beyond_what_is_over() {
+        let mut notices = Notices::default();
+        let (held, over) = (Round { held: true, ..Round::default() }, Round::default());
+        for at in 0..100 {
+            let key = at.to_string();
+            notices.take(&notice(&key), "one", at);
+            notices.settle(&key, if at % 2 == 0 { &held } else { &over }, at);
+        }
+        assert!((0..100).step_by(2).all(|at| notices.kept.iter().any(|told| told.key == at.to_string())), "none that waits is gone");
+        for at in 100..1_000 {
+            notices.take(&notice(&at.to_string()), "one", at);
+        }
+        assert_eq!(notices.kept.len(), WAITING_MAX);
     }
 }

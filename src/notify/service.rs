@@ -15,6 +15,7 @@ use super::channels::Channels;
 use super::courier::Courier;
 use super::follow::{Follower, extents};
 use super::inbox::{Inboxes, Marks};
+use super::notice::Seen;
 use super::people::AddressBook;
 use super::raised::Raised;
 use super::schedule::Limits;
@@ -25,6 +26,10 @@ use crate::log::{LogError, Topics};
 
 /// Records read at once.
 const READ_MAX: usize = 256;
+/// Notices are looked for at most so often.
+const NOTICES_EVERY: Duration = Duration::from_millis(100);
+/// Tasks that fill inboxes and show what is in them.
+const FILLERS: usize = 2;
 /// After an error of the log it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Messages to a listener that does not listen, before it is told that it missed some.
@@ -123,7 +128,9 @@ impl Notifier {
             filled: watch::channel(false).0,
         });
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = vec![runtime.spawn(fill(shared.clone()))];
+        let mut seen = Seen::default();
+        seen.look(&shared.directory);
+        let mut tasks = vec![runtime.spawn(fill(shared.clone())), runtime.spawn(show_notices(shared.clone(), seen))];
         // Without a channel there is nothing to deliver, and no position that would have to be kept.
         if !shared.channels.ready().is_empty() {
             tasks.push(runtime.spawn(Courier::new(shared.clone()).run(stopped)));
@@ -134,10 +141,10 @@ impl Notifier {
     /// Ends it: attempts under way end, what they came to is saved.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
-        let mut tasks = std::mem::take(&mut *locked(&self.tasks)).into_iter();
-        // What fills the inboxes has nothing to save.
-        if let Some(filler) = tasks.next() {
-            filler.abort();
+        let mut tasks = std::mem::take(&mut *locked(&self.tasks));
+        // What fills the inboxes and shows notices has nothing to save.
+        for task in tasks.drain(..FILLERS.min(tasks.len())) {
+            task.abort();
         }
         for task in tasks {
             if let Err(error) = task.await
@@ -191,12 +198,6 @@ impl Notifier {
         &self.shared.options.instance
     }
 
-    /// Shows whoever listens what came into a person's inbox.
-    pub(super) fn show(&self, user: &UserId, raised: &Arc<Raised>) {
-        // Nobody may be listening.
-        let _ = self.shared.live.send((user.clone(), raised.clone()));
-    }
-
     /// What became of a person's deliveries, by notification.
     #[must_use]
     pub fn deliveries(&self, user: &str) -> HashMap<super::RaisedId, Vec<Delivered>> {
@@ -229,6 +230,19 @@ impl Drop for Notifier {
         for task in locked(&self.tasks).drain(..) {
             task.abort();
         }
+    }
+}
+
+/// Shows whoever listens the notices that come into people's inboxes, also those that other instances write.
+async fn show_notices(shared: Arc<Shared>, mut seen: Seen) {
+    let mut changes = shared.directory.changes();
+    changes.mark_changed();
+    while changes.changed().await.is_ok() {
+        for heard in seen.look(&shared.directory) {
+            // Nobody may be listening.
+            let _ = shared.live.send(heard);
+        }
+        tokio::time::sleep(NOTICES_EVERY).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -250,9 +251,16 @@ async fn a_notice_is_in_the_inbox_of_its_owner_and_goes_out_once_however_often_i
     assert_eq!(other.inbox("ann").0[0].id, inbox[0].id);
     assert!(other.tell(&notice("key_1:3")).await.unwrap());
     assert_eq!(world.webhook.received().len(), 1);
+    let mut listening = [notifier.subscribe(), other.subscribe()];
     world.webhook.mood(Mood::Status(503));
     assert!(!other.tell(&notice("key_1:0")).await.unwrap(), "a place that is down is tried again");
     world.webhook.mood(Mood::Well);
     assert!(other.tell(&notice("key_1:0")).await.unwrap());
     assert_eq!((world.webhook.received().len(), other.inbox("ann").0.len()), (2, 2));
+    for (name, live) in ["the one that did not write it", "the one that did"].iter().zip(&mut listening) {
+        let heard = tokio::time::timeout(Duration::from_secs(10), live.recv()).await.expect(name).unwrap();
+        assert_eq!((&*heard.0, heard.1.id), ("ann", other.inbox("ann").0[0].id), "{name}");
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(listening.iter_mut().all(|live| live.try_recv().is_err()), "once each");
 }
