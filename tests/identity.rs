@@ -5,6 +5,8 @@
 mod daemon;
 #[path = "identity/house.rs"]
 mod house;
+#[path = "identity/rights.rs"]
+mod rights;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -318,109 +320,6 @@ fn whom_a_kill_switch_closes_does_not_end_the_closing() {
     assert_eq!(halt(&root, &json!({"symbol": "AAPL", "flatten": true})).status, 200);
     assert_eq!(halt(&alice, &json!({"symbol": "AAPL"})).code(), (403, "FORBIDDEN"));
     assert_eq!(halt(&alice, &json!({"symbol": "NOBODYS"})).status, 200);
-}
-
-#[test]
-fn an_owner_adds_so_many_rules_and_an_administrator_more() {
-    let house = house(UNLIMITED);
-    let (root, alice) = (house.token("root"), house.token("alice"));
-    let account = json!({"account": "ALICE1", "owner": "alice", "cash": "100000"});
-    assert_eq!(house.as_of(&root, "POST", "/api/v1/accounts", Some(&account)).status, 201);
-    let add = |token: &str, id: &str| {
-        let scope = json!({"account": "ALICE1"});
-        let rule = json!({"id": id, "type": "max_leverage", "threshold": "9", "unit": "ratio", "action": "block", "scope": scope});
-        house.as_of(token, "POST", "/api/v1/risk-rules", Some(&rule))
-    };
-    for number in 0..100 {
-        let added = add(&alice, &format!("hers-{number}"));
-        assert_eq!(added.status, 201, "{}", added.body);
-    }
-    let refused = add(&alice, "one-more");
-    assert_eq!((refused.code(), refused.body["field"].as_str()), ((409, "TOO_MANY_RULES"), Some("scope.account")));
-    let again = add(&alice, "hers-7");
-    assert_ne!(again.code(), (409, "TOO_MANY_RULES"), "it is there already: {}", again.body);
-    assert_eq!(add(&root, "his").status, 201);
-}
-
-#[test]
-fn an_owner_sets_so_many_states_of_symbols_and_strategies_and_stops_the_account_all_the_same() {
-    let house = house(UNLIMITED);
-    let (root, alice) = (house.token("root"), house.token("alice"));
-    let account = json!({"account": "ALICE1", "owner": "alice", "cash": "100000"});
-    assert_eq!(house.as_of(&root, "POST", "/api/v1/accounts", Some(&account)).status, 201);
-    let halt = |token: &str, strategy: Option<String>| {
-        let mut body = json!({"state": "halted", "reason": "a drill"});
-        body.as_object_mut().unwrap().extend(strategy.map(|strategy| ("strategy".to_owned(), strategy.into())));
-        house.as_of(token, "POST", "/api/v1/accounts/ALICE1/state", Some(&body))
-    };
-    for number in 0..100 {
-        let set = halt(&alice, Some(format!("S{number}")));
-        assert_eq!(set.status, 200, "{}", set.body);
-    }
-    assert_eq!(halt(&alice, Some("S100".to_owned())).code(), (409, "TOO_MANY_STATES"));
-    assert_eq!(halt(&alice, Some("S7".to_owned())).status, 200, "it is there already");
-    assert_eq!(halt(&root, Some("S100".to_owned())).status, 200);
-    assert_eq!(halt(&alice, None).status, 200);
-    assert_eq!(house.as_of(&alice, "POST", "/api/v1/accounts/ALICE1/kill", Some(&json!({"reason": "a drill"}))).status, 202);
-}
-
-#[test]
-fn a_token_writes_what_its_scopes_say_whoever_it_is_of() {
-    let house = house(UNLIMITED);
-    let (root, alice) = (house.token("root"), house.token("alice"));
-    let account = json!({"account": "ALICE1", "owner": "alice", "cash": "100000"});
-    assert_eq!(house.as_of(&root, "POST", "/api/v1/accounts", Some(&account)).status, 201);
-    let token = |of: &str, scopes: &[&str]| {
-        house.as_of(of, "POST", "/api/v1/api-tokens", Some(&json!({"name": "a program", "scopes": scopes}))).text("secret")
-    };
-    let reason = json!({"reason": "a drill"});
-    let rule = |id: &str| {
-        let scope = json!({"account": "ALICE1"});
-        json!({"id": id, "type": "max_leverage", "threshold": "9", "unit": "ratio", "action": "block", "scope": scope})
-    };
-    let user = json!({"name": "mallory", "role": "admin", "password": GOOD});
-    let tries = |token: &str, id: &str| {
-        let ask = |path: &str, body: &Value| house.as_of(token, "POST", path, Some(body)).status;
-        let state = json!({"scope": {"strategy": id}, "state": "halted", "reason": "a drill"});
-        [
-            ask("/api/v1/risk-rules", &rule(id)),
-            ask("/api/v1/accounts/ALICE1/kill", &reason),
-            ask("/api/v1/instruments", &json!({"symbol": id.to_uppercase()})),
-            ask("/api/v1/trading-states", &state),
-            ask("/api/v1/users", &user),
-        ]
-    };
-    assert_eq!(tries(&token(&alice, &[]), "r1"), [403, 403, 403, 403, 403]);
-    assert_eq!(tries(&token(&alice, &["intents:write"]), "r2"), [201, 202, 403, 403, 403]);
-    let (bare, reads) = (token(&root, &[]), token(&root, &["decisions:read"]));
-    for reader in [&bare, &reads] {
-        assert_eq!(tries(reader, "r3"), [403, 403, 403, 403, 403]);
-        assert_eq!(house.as_of(reader, "GET", "/api/v1/users", None).status, 200, "it reads what an administrator reads");
-    }
-    let refused = house.as_of(&bare, "POST", "/api/v1/users", Some(&user));
-    assert_eq!((refused.code(), refused.body["scope"].as_str()), ((403, "FORBIDDEN"), Some("records:write")));
-    assert_eq!(tries(&token(&root, &["intents:write"]), "r4"), [201, 202, 403, 403, 403]);
-    assert_eq!(tries(&token(&root, &["records:write"]), "r5"), [201, 202, 201, 201, 201]);
-}
-
-#[test]
-fn what_a_common_rule_did_to_all_is_told_to_those_who_may_know_of_all() {
-    let house = house(UNLIMITED);
-    let (root, alice) = (house.token("root"), house.token("alice"));
-    let rule = |id: &str, scope: Value| json!({"id": id, "type": "max_leverage", "threshold": "9", "unit": "ratio", "action": "block", "scope": scope});
-    let account = json!({"account": "ALICE1", "owner": "alice", "cash": "100000"});
-    assert_eq!(house.as_of(&root, "POST", "/api/v1/accounts", Some(&account)).status, 201);
-    for rule in [rule("common", json!({})), rule("hers", json!({"account": "ALICE1"}))] {
-        assert_eq!(house.as_of(&root, "POST", "/api/v1/risk-rules", Some(&rule)).status, 201);
-    }
-    let shown = |token: &str, id: &str| house.as_of(token, "GET", &format!("/api/v1/risk-rules/{id}"), None).body;
-    let counts = |token: &str, id: &str| {
-        let rule = shown(token, id);
-        (rule["breach_count"].clone(), rule["decision_count"].clone(), rule["count_reason"].clone())
-    };
-    assert_eq!(counts(&root, "common"), (json!(0), json!(0), Value::Null));
-    assert_eq!(counts(&alice, "hers"), (json!(0), json!(0), Value::Null));
-    assert_eq!(counts(&alice, "common"), (Value::Null, Value::Null, json!("OTHER_ACCOUNTS")));
 }
 
 #[test]
