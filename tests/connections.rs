@@ -92,12 +92,12 @@ fn a_followed_topic_ends_with_the_session_and_with_the_rights_of_who_follows() {
     while !kept.recv_timeout(SOON).unwrap().contains("MSFT") {}
 }
 
-/// Asks for a user, and goes away before there is an answer.
-fn asks_and_hangs_up(house: &House, token: &str, user: &Value) {
-    let body = user.to_string();
-    let head = format!("POST /api/v1/users HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}", house.gate.http);
-    let mut wire = TcpStream::connect(&house.gate.http).unwrap();
-    write!(wire, "{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+/// Asks for something, and goes away before there is an answer.
+fn asks_and_hangs_up(house: &House, token: &str, path: &str, body: &Value) {
+    let body = body.to_string();
+    let head = format!("POST /api/v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}", house.gate.http);
+    let text = format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    TcpStream::connect(&house.gate.http).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 #[test]
@@ -107,7 +107,12 @@ fn what_was_asked_for_is_done_though_the_client_hangs_up() {
     let names: Vec<String> = (0..4).map(|number| format!("new{number}")).collect();
     for name in &names {
         // The password is hashed for long enough: nobody listens any more when the user is written.
-        asks_and_hangs_up(&house, &root, &json!({"name": name, "role": "user", "password": house::GOOD, "scopes": [], "accounts": {}}));
+        asks_and_hangs_up(
+            &house,
+            &root,
+            "/users",
+            &json!({"name": name, "role": "user", "password": house::GOOD, "scopes": [], "accounts": {}}),
+        );
     }
     let begun = Instant::now();
     for name in &names {
@@ -115,6 +120,23 @@ fn what_was_asked_for_is_done_though_the_client_hangs_up() {
             assert!(begun.elapsed() < SOON, "{name} is not made");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_done_though_its_end_came_with_it() {
+    let house = house(&[("auth.requests_per_second", "100000")]);
+    let root = house.token("root");
+    // So many that the daemon finds most of them with the client's end right behind.
+    let count = 100;
+    for number in 0..count {
+        asks_and_hangs_up(&house, &root, "/instruments", &json!({"symbol": format!("S{number}")}));
+    }
+    let made = || house.as_of(&root, "GET", "/api/v1/instruments?limit=500", None).body["items"].as_array().unwrap().len();
+    let begun = Instant::now();
+    while made() < count {
+        assert!(begun.elapsed() < SOON, "{} of {count} are made", made());
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -131,7 +153,7 @@ fn a_stop_waits_for_what_a_client_asked_for_who_hung_up() {
     let house = house(&[("shutdown.drain_timeout_ms", "60000"), ("notify.enabled", "false")]);
     let root = house.token("root");
     LogFile::open(house.dir.path()).slow_down("directory", "CAST(NEW.key AS TEXT) LIKE 'user:late@%'");
-    asks_and_hangs_up(&house, &root, &json!({"name": "late", "role": "service", "scopes": [], "accounts": {}}));
+    asks_and_hangs_up(&house, &root, "/users", &json!({"name": "late", "role": "service", "scopes": [], "accounts": {}}));
     let begun = Instant::now();
     while notes_about(&house.gate, &root, "user:late") != ["begun"] {
         assert!(begun.elapsed() < SOON, "it is not begun: {:?}", notes_about(&house.gate, &root, "user:late"));
