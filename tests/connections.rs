@@ -7,9 +7,6 @@ mod daemon;
 #[path = "identity/house.rs"]
 #[expect(dead_code, reason = "each test binary uses its part of it")]
 mod house;
-#[path = "promises/log_file.rs"]
-#[expect(dead_code, reason = "each test binary uses its part of it")]
-mod log_file;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -18,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use daemon::{Daemon, line, opening};
 use house::{House, ask, house};
-use log_file::LogFile;
 use serde_json::{Value, json};
 
 /// Far longer than a stream takes to notice.
@@ -148,11 +144,23 @@ fn notes_about(gate: &Daemon, token: &str, object: &str) -> Vec<String> {
     answer.body["items"].as_array().unwrap().iter().rev().map(|note| note["result"].as_str().unwrap().to_owned()).collect()
 }
 
+/// From now on the record of a user takes its time until it is in the log: some millions of steps.
+fn slow_down(house: &House, user: &str) {
+    let file = rusqlite::Connection::open(house.dir.path().join("log.sqlite")).unwrap();
+    file.busy_timeout(SOON).unwrap();
+    let steps: Vec<String> = (0..200).map(|step| format!("({step})")).collect();
+    let when = format!("CAST(NEW.key AS TEXT) LIKE 'user:{user}@%'");
+    let count = "SELECT sum(a.step + b.step * c.step) FROM steps a, steps b, steps c";
+    let trigger = format!("CREATE TRIGGER slow_down BEFORE INSERT ON directory WHEN {when} BEGIN {count}; END");
+    let steps = format!("CREATE TABLE steps (step INTEGER NOT NULL); INSERT INTO steps VALUES {}; {trigger}", steps.join(","));
+    file.execute_batch(&steps).unwrap();
+}
+
 #[test]
 fn a_stop_waits_for_what_a_client_asked_for_who_hung_up() {
     let house = house(&[("shutdown.drain_timeout_ms", "60000"), ("notify.enabled", "false")]);
     let root = house.token("root");
-    LogFile::open(house.dir.path()).slow_down("directory", "CAST(NEW.key AS TEXT) LIKE 'user:late@%'");
+    slow_down(&house, "late");
     asks_and_hangs_up(&house, &root, "/users", &json!({"name": "late", "role": "service", "scopes": [], "accounts": {}}));
     let begun = Instant::now();
     while notes_about(&house.gate, &root, "user:late") != ["begun"] {

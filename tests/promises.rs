@@ -298,6 +298,18 @@ fn a_field_that_nobody_knows_is_refused_with_its_path_however_deep_it_stands() {
     assert!(refused.status == 422 || refused.body["verdict"] == "block", "{}", refused.body);
 }
 
+/// The only shard is this daemon's, as the claim in its ledger says.
+fn names_this_daemon_as_owner(dir: &TempDir, gate: &Daemon, system: &Value) {
+    let (code, dump, error) = ordergate(&["ledger", "dump", "--entries", "--data-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{error}");
+    let (shard, claimant) = (&system["shards"][0], format!("embedded-{}", gate.child.id()));
+    let owner = &shard["owner"];
+    let expected = (&system["instance"], &json!(true), &shard["here"]["term"], &json!(claimant));
+    assert_eq!((&owner["instance"], &owner["is_here"], &owner["term"], &owner["claimant"]), expected, "{system}");
+    assert!(owner["since"].as_i64().unwrap() <= shard["replica"]["at"].as_i64().unwrap(), "{system}");
+    assert!(dump.contains(&claimant), "{dump}");
+}
+
 #[test]
 fn the_system_says_how_far_each_shard_lags_and_where_its_ledger_ends() {
     let dir = TempDir::new().unwrap();
@@ -325,16 +337,7 @@ fn the_system_says_how_far_each_shard_lags_and_where_its_ledger_ends() {
         (&head["term"], &json!(23), &head["offset"], &head["head"]),
         "{at_rest} {head}"
     );
-    // The claim's own words, in the ledger.
-    let (code, dump, error) = ordergate(&["ledger", "dump", "--entries", "--data-dir", dir.path().to_str().unwrap()]);
-    assert_eq!(code, Some(0), "{error}");
-    let owner = &at_rest["shards"][0]["owner"];
-    assert_eq!((&owner["instance"], &owner["is_here"], &owner["term"]), (&at_rest["instance"], &json!(true), &head["term"]), "{at_rest}");
-    assert_eq!(owner["claimant"], format!("embedded-{}", gate.child.id()), "{at_rest}");
-    assert!(
-        owner["since"].as_i64().unwrap() <= replica["at"].as_i64().unwrap() && dump.contains(owner["claimant"].as_str().unwrap()),
-        "{dump}"
-    );
+    names_this_daemon_as_owner(&dir, &gate, &at_rest);
     let lag = |seen: &Value, topic: &str| {
         let of = seen["shards"][0]["here"]["lag"].as_array().unwrap().clone();
         of.iter().find(|one| one["topic"] == topic).map(|one| (one["partition"].clone(), one["records"].as_u64().unwrap()))

@@ -36,15 +36,6 @@ impl LogFile {
         self.run("CREATE TRIGGER refuse_probes BEFORE UPDATE ON topic BEGIN SELECT RAISE(ABORT, 'refused'); END");
     }
 
-    /// From now on a row that comes into a table where the condition holds takes its time: some millions of steps.
-    pub fn slow_down(&self, table: &str, when: &str) {
-        self.run("CREATE TABLE steps (step INTEGER NOT NULL)");
-        let steps: Vec<String> = (0..200).map(|step| format!("({step})")).collect();
-        self.run(&format!("INSERT INTO steps VALUES {}", steps.join(",")));
-        let count = "SELECT sum(a.step + b.step * c.step) FROM steps a, steps b, steps c";
-        self.run(&format!("CREATE TRIGGER slow_{table} BEFORE INSERT ON {table} WHEN {when} BEGIN {count}; END"));
-    }
-
     /// From now on the ledger, and all that the gate wrote, cannot be read.
     pub fn hide_outputs(&self) {
         self.run("ALTER TABLE output RENAME TO hidden_output");
