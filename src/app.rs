@@ -1,6 +1,6 @@
 //! The daemon: the log, the shard, the listeners, put together and taken apart in order.
 //!
-//! Invariant: on the way up nothing listens before the data directory is ours; on the way down
+//! Invariant: on the way up nothing listens before the data directory is ours and it is known who may be let in; on the way down
 //! nothing new enters first, then what entered is decided and committed, then a snapshot is taken,
 //! then the log is closed. Deliberately absent: anything that decides.
 
@@ -86,20 +86,20 @@ impl Daemon {
     /// # Errors
     /// The data directory, the log or a port cannot be had.
     pub fn start(runtime: Runtime, config: &Config, recorder: Recorder) -> Result<Self, Failure> {
-        let http = listen(&runtime, config.http.bind)?;
-        let metrics = config.metrics.enabled.then(|| listen(&runtime, config.metrics.bind)).transpose()?;
         let log = LogSide::open(config)?;
         let plan = plan(&log, config);
         show_shards(plan.count);
         let (shards, keeper) = Shards::new(plan)?;
-        let control = match ControlPlane::start(&runtime, &log, config, &shards, http.1) {
+        let started = ControlPlane::start(&runtime, &log, config, &shards);
+        let mut control = match started {
             Ok(control) => control,
-            Err(failure) => {
-                let _ = keeper.end();
-                log.close();
-                return Err(failure);
-            }
+            Err(failure) => return Err(given_up(failure, keeper, None, &log)),
         };
+        let (http, metrics) = match listeners(&runtime, config) {
+            Ok(listeners) => listeners,
+            Err(failure) => return Err(given_up(failure, keeper, Some((&control, &runtime)), &log)),
+        };
+        control.entrance.listens(http.1);
         let (limits, limits_seen) = watch::channel(Arc::new(limits_of(config)));
         let (stop, stop_seen) = watch::channel(false);
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
@@ -120,12 +120,7 @@ impl Daemon {
         runtime.spawn(watch_commits(shards.clone(), Duration::from_millis(config.log.commit_stall_timeout_ms)));
         let membership = match membership(&log, &shards) {
             Ok(membership) => membership,
-            Err(failure) => {
-                let _ = keeper.end();
-                control.stop(&runtime);
-                log.close();
-                return Err(failure);
-            }
+            Err(failure) => return Err(given_up(failure, keeper, Some((&control, &runtime)), &log)),
         };
         Ok(Self { runtime, log, shards, keeper, membership, servers, control, live, limits, stop, http: http_at, metrics: metrics_at })
     }
@@ -232,7 +227,27 @@ fn membership(log: &LogSide, shards: &Arc<Shards>) -> Result<Option<Membership>,
     }
 }
 
-fn listen(runtime: &Runtime, at: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+/// Takes apart again what was put together before something failed.
+fn given_up(failure: Failure, keeper: Keeper, control: Option<(&ControlPlane, &Runtime)>, log: &LogSide) -> Failure {
+    let _ = keeper.end();
+    if let Some((control, runtime)) = control {
+        control.stop(runtime);
+    }
+    log.close();
+    failure
+}
+
+/// A socket, and where it is.
+type Bound = (TcpListener, SocketAddr);
+
+/// Where the API and the metrics are: bound when it is known who may be let in.
+fn listeners(runtime: &Runtime, config: &Config) -> Result<(Bound, Option<Bound>), Failure> {
+    let http = listen(runtime, config.http.bind)?;
+    let metrics = config.metrics.enabled.then(|| listen(runtime, config.metrics.bind)).transpose()?;
+    Ok((http, metrics))
+}
+
+fn listen(runtime: &Runtime, at: SocketAddr) -> Result<Bound, Failure> {
     let bound = runtime.block_on(async {
         let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr()?;
@@ -316,13 +331,19 @@ fn snapshots(config: &Config, shard: u32) -> Result<Box<dyn SnapshotStore>, Fail
     Ok(Box::new(store))
 }
 
+/// What claims of this process call it: its instance, and the number of the process.
+fn claimant_of(config: &Config) -> String {
+    let instance = match config.log.kind {
+        LogKind::Embedded => "embedded",
+        LogKind::Kafka => config.kafka.instance.as_str(),
+    };
+    format!("{instance}-{}", std::process::id())
+}
+
 fn engine_options(config: &Config) -> engine::Options {
     engine::Options {
         claimant: Claimant {
-            owner: match config.log.kind {
-                LogKind::Embedded => format!("embedded-{}", std::process::id()),
-                LogKind::Kafka => format!("{}-{}", config.kafka.instance, std::process::id()),
-            },
+            owner: claimant_of(config),
             tzdb_version: tzdb_version().to_owned(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         },

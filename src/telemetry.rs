@@ -103,7 +103,8 @@ metrics! {
     SNAPSHOT_BYTES = "ordergate_snapshot_written_bytes_total", Counter, Bytes, "Bytes written to snapshots.";
     SNAPSHOTS_BROKEN = "ordergate_snapshots_broken_total", Counter, Count, "Snapshot folders that were moved aside.";
     CHART_BARS = "ordergate_chart_bars", Gauge, Count, "Bars of charts that are kept.";
-    CHART_LAG_RECORDS = "ordergate_chart_lag_records", Gauge, Count, "Records of market.prices that charts have not read yet.";
+    CHART_LAG_RECORDS = "ordergate_chart_lag_records", Gauge, Count, "Records of market.prices that charts have not read yet; all of them while charts cannot be shown.";
+    CHART_UNAVAILABLE = "ordergate_chart_unavailable", Gauge, Count, "1 while charts cannot be shown (503), as when their cache cannot be kept.";
     CHART_RECORDS = "ordergate_chart_records_total", Counter, Count,
         "Records that charts read; labels: result (trade, bar: drawn; too_old, crowded, ignored: not).";
     CHART_REBUILDS = "ordergate_chart_rebuilds_total", Counter, Count, "Times that the charts' cache was given up and rebuilt from the log.";
@@ -134,7 +135,8 @@ metrics! {
     WS_MESSAGES = "ordergate_ws_messages_total", Counter, Count, "Messages written to WebSockets.";
     WS_DELIVERY_SECONDS = "ordergate_ws_delivery_seconds", Histogram(SLOW), Seconds, "The time from an event's arrival at the hub until it is written to a WebSocket.";
     WS_CLOSED = "ordergate_ws_closed_total", Counter, Count, "WebSockets that ended; labels: reason (client: it left by itself).";
-    VAULT_LOCKED = "ordergate_vault_locked", Gauge, Count, "1 while the master key does not open the newest key-encryption key.";
+    VAULT_LOCKED = "ordergate_vault_locked", Gauge, Count, "1 while the master key does not open the newest key-encryption key, or is none.";
+    VAULT_UNOPENED = "ordergate_vault_unopened_secrets", Gauge, Count, "Secrets that did not open when all were last opened, once an hour or by `vault verify`.";
     VAULT_OPERATIONS = "ordergate_vault_operations_total", Counter, Count, "Operations on broker keys; labels: operation, result.";
     VAULT_REWRAPPED = "ordergate_vault_rewrapped_total", Counter, Count, "Secrets moved under a newer key-encryption key.";
 }

@@ -16,6 +16,7 @@ use kafka::fleet::{Fleet, Flow};
 use ordergate::engine::{Claimant, Handle, NoObserver, NoSnapshots, Options, Phase, Shard, SystemClock};
 use ordergate::kafka::{Cluster as Brokers, KafkaOptions, KafkaShardLog};
 use ordergate::wire::frame::Entry;
+use serde_json::Value;
 
 /// Short, so that what waits for it does not take the test's time; brokers must allow it.
 const SESSION: Duration = Duration::from_secs(2);
@@ -239,6 +240,64 @@ fn a_deployment_doubled_by_mistake_takes_turns_and_contradicts_nothing() {
     println!("{sent} intents; {claims} claims in {:?}; {late} frames came too late and do not count", begun.elapsed());
     assert_eq!(decided.len() as u64, sent);
     cluster.audit_clean(&["--drained"]);
+}
+
+/// Which instance an instance says each shard is owned by, and whether that is itself.
+fn owners(fleet: &Fleet, place: usize) -> Vec<(Option<String>, bool)> {
+    let (status, text) = fleet.get(place, "/api/v1/system").unwrap();
+    assert_eq!(status, 200, "{text}");
+    let system: Value = serde_json::from_str(&text).unwrap();
+    let owner = |shard: &Value| {
+        let owner = &shard["owner"];
+        (owner["instance"].as_str().map(str::to_owned), owner["is_here"] == true)
+    };
+    system["shards"].as_array().unwrap().iter().map(owner).collect()
+}
+
+/// Waits until these instances name as each shard's owner whoever exports that he owns it.
+fn wait_until_all_name_the_owners(fleet: &Fleet, places: &[usize], shards: i32) -> Vec<String> {
+    let begun = Instant::now();
+    loop {
+        let owns = |place: usize, shard: i32| fleet.metric(place, &format!("ordergate_shard_owned{{shard=\"{shard}\"}}")) == Some(1.0);
+        let named = |shard: i32| places.iter().find(|place| owns(**place, shard)).map(|place| format!("gate-{}", place + 1));
+        let true_ones: Option<Vec<String>> = (0..shards).map(named).collect();
+        let told: Vec<_> = places.iter().map(|place| owners(fleet, *place)).collect();
+        if let Some(all) = true_ones {
+            let as_told_by =
+                |place: usize| all.iter().map(|name| (Some(name.clone()), *name == format!("gate-{}", place + 1))).collect::<Vec<_>>();
+            if places.iter().zip(&told).all(|(place, told)| *told == as_told_by(*place)) {
+                return all;
+            }
+        }
+        assert!(begun.elapsed() < SOON, "{told:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn every_instance_names_the_owners_of_all_shards_also_after_a_restart() {
+    const SHARDS: i32 = 4;
+    let Some(home) = Home::find() else { return };
+    let _turn = kafka::turn();
+    let cluster = cluster(&home, SHARDS);
+    let _desk = Desk::open(&cluster, SHARDS);
+    let mut fleet = fleet(&cluster, 2, SHARDS);
+    fleet.start(0);
+    fleet.wait_until_all_decide(SHARDS);
+    assert!(wait_until_all_name_the_owners(&fleet, &[0], SHARDS).iter().all(|name| name == "gate-1"));
+    fleet.start(1);
+    fleet.wait_until_it_owns(1, 2, SOON);
+    let spread = wait_until_all_name_the_owners(&fleet, &[0, 1], SHARDS);
+    assert_eq!(spread.iter().filter(|name| *name == "gate-2").count(), 2, "{spread:?}");
+    // It begins at its snapshots, behind the claims of the other, which claims nothing anew.
+    assert_eq!(fleet.stop(1), Some(0));
+    fleet.start(1);
+    fleet.wait_until_all_decide(SHARDS);
+    wait_until_all_name_the_owners(&fleet, &[0, 1], SHARDS);
+    fleet.kill(1);
+    fleet.wait_until_it_owns(0, SHARDS, SOON);
+    assert!(wait_until_all_name_the_owners(&fleet, &[0], SHARDS).iter().all(|name| name == "gate-1"));
+    fleet.stop_all();
 }
 
 #[test]

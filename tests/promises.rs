@@ -159,11 +159,22 @@ fn without_users_every_bind_but_loopback_is_refused_before_anything_is_answered(
         let (code, out, error) = ends(&dir.path().join("open"), bind, &[]);
         assert!(code == Some(2) && out.is_empty() && error.contains("http.bind"), "{bind}: {code:?} {out}{error}");
     }
+    // Nothing is bound before: what the machine would refuse is not even asked for. 192.0.2.0/24 is nobody's, and the port is taken.
+    let holds = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("0.0.0.0:{}", holds.local_addr().unwrap().port());
+    for bind in ["192.0.2.1:0", &taken] {
+        for settings in [&tls[..], &proxied[..]] {
+            let (code, out, error) = ends(&dir.path().join("open"), bind, settings);
+            assert!(code == Some(2) && out.is_empty() && error.contains("OPEN_BEYOND_LOOPBACK"), "{bind}: {code:?} {out}{error}");
+        }
+    }
     let data = dir.path().join("users");
     add_user(&data, "root", "admin", &[]);
-    // 192.0.2.0/24 is nobody's: with users, only the machine refuses it.
-    let (code, _, error) = ends(&data, "192.0.2.1:0", &tls);
-    assert!(code == Some(6) && !error.contains("OPEN_BEYOND"), "{code:?} {error}");
+    // With users, only the machine refuses it.
+    for bind in ["192.0.2.1:0", &taken] {
+        let (code, _, error) = ends(&data, bind, &tls);
+        assert!(code == Some(6) && !error.contains("OPEN_BEYOND"), "{bind}: {code:?} {error}");
+    }
 }
 
 #[test]
@@ -287,6 +298,18 @@ fn a_field_that_nobody_knows_is_refused_with_its_path_however_deep_it_stands() {
     assert!(refused.status == 422 || refused.body["verdict"] == "block", "{}", refused.body);
 }
 
+/// The only shard is this daemon's, as the claim in its ledger says.
+fn names_this_daemon_as_owner(dir: &TempDir, gate: &Daemon, system: &Value) {
+    let (code, dump, error) = ordergate(&["ledger", "dump", "--entries", "--data-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{error}");
+    let (shard, claimant) = (&system["shards"][0], format!("embedded-{}", gate.child.id()));
+    let owner = &shard["owner"];
+    let expected = (&system["instance"], &json!(true), &shard["here"]["term"], &json!(claimant));
+    assert_eq!((&owner["instance"], &owner["is_here"], &owner["term"], &owner["claimant"]), expected, "{system}");
+    assert!(owner["since"].as_i64().unwrap() <= shard["replica"]["at"].as_i64().unwrap(), "{system}");
+    assert!(dump.contains(&claimant), "{dump}");
+}
+
 #[test]
 fn the_system_says_how_far_each_shard_lags_and_where_its_ledger_ends() {
     let dir = TempDir::new().unwrap();
@@ -314,6 +337,7 @@ fn the_system_says_how_far_each_shard_lags_and_where_its_ledger_ends() {
         (&head["term"], &json!(23), &head["offset"], &head["head"]),
         "{at_rest} {head}"
     );
+    names_this_daemon_as_owner(&dir, &gate, &at_rest);
     let lag = |seen: &Value, topic: &str| {
         let of = seen["shards"][0]["here"]["lag"].as_array().unwrap().clone();
         of.iter().find(|one| one["topic"] == topic).map(|one| (one["partition"].clone(), one["records"].as_u64().unwrap()))
@@ -482,4 +506,39 @@ fn while_the_log_is_down_writes_hear_log_unavailable_and_reads_go_on() {
     }
     assert_eq!(records(&line("market.prices", "AAPL", r#"{"event":"trade","symbol":"AAPL","price":"101"}"#)).0, 200);
     assert_eq!(intent("I-3").body["verdict"], "allow");
+}
+
+#[test]
+fn answers_out_of_books_say_how_old_they_are() {
+    let dir = TempDir::new().unwrap();
+    let gate = Daemon::start(dir.path(), &[]);
+    assert_eq!(gate.records(&opening()).0, 200);
+    let asked = |path: &str| ask(&gate, "GET", &format!("/api/v1{path}"), &[], None);
+    let age_ms = |path: &str| {
+        let answer = asked(path);
+        assert!(answer.status == 200 || answer.status == 404, "{path}: {}", answer.body);
+        answer.header("x-ordergate-age-ms").parse::<u64>().unwrap_or_else(|error| panic!("{path}: {error}: {:?}", answer.headers))
+    };
+    let reads = |until: &dyn Fn(u64) -> bool| {
+        let begun = Instant::now();
+        while !until(age_ms("/accounts/ACC1")) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{} ms", age_ms("/accounts/ACC1"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    reads(&|age_ms| age_ms < 500);
+    for path in ["/accounts", "/accounts/nobody", "/risk-rules", "/instruments", "/decisions"] {
+        age_ms(path);
+    }
+    // What is not out of books has no age.
+    assert_eq!(asked("/system").header("x-ordergate-age-ms"), "");
+    // A ledger that cannot be read: the books stay as they are, and grow older.
+    let file = LogFile::open(dir.path());
+    let begun = Instant::now();
+    file.hide_outputs();
+    reads(&|age_ms| age_ms > 1_500);
+    assert!(begun.elapsed() > Duration::from_millis(1_000), "an age that is not the time that has passed");
+    assert!(asked("/system").body["replica_age_ms"].as_u64().unwrap() > 1_500);
+    file.show_outputs();
+    reads(&|age_ms| age_ms < 500);
 }

@@ -45,7 +45,7 @@ pub async fn only_this_machine(State(hosts): State<Hosts>, request: Request, nex
 fn share(headers: &mut HeaderMap, origin: HeaderValue, asks_first: bool) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.append(header::VARY, HeaderValue::from_static("origin"));
-    let exposed = "etag, location, retry-after, x-request-id, x-ordergate-position";
+    let exposed = "etag, location, retry-after, x-request-id, x-ordergate-position, x-ordergate-age-ms";
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     if asks_first {
         let fixed = [

@@ -164,7 +164,6 @@ fn guarded(routes: Router, hosts: guard::Hosts) -> Router {
     routes
         .fallback(guard::unknown_path)
         .method_not_allowed_fallback(guard::unknown_method)
-        .layer(from_fn(to_the_end::run))
         .layer(from_fn_with_state(hosts, guard::only_this_machine))
         .layer(from_fn_with_state(tls, headers::set))
         .layer(from_fn(unread::drain))

@@ -11,12 +11,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::Request;
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use metrics::gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +31,7 @@ use tower::ServiceExt;
 use super::caller::Peer;
 use super::limits::Limits;
 use super::tls::Tls;
+use super::to_the_end;
 use crate::telemetry::HTTP_CONNECTIONS;
 
 /// Where a listener is, and how it is reached.
@@ -138,11 +142,14 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     limits: Arc<Limits>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(running.clone());
-        request.map(axum::body::Body::new)
-    }));
+        let is_safe = request.method().is_safe();
+        let answer = router.clone().oneshot(request);
+        // What writes runs from here on: the connection asks for the answer only while its client is there.
+        if is_safe { Either::Left(answer) } else { Either::Right(to_the_end::run(answer, running.clone()).map(Ok)) }
+    });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

@@ -3,7 +3,6 @@
 //! Invariant: it follows the log and writes records, and holds up no decision; it is stopped before the log is closed. Deliberately absent:
 //! what any of it does.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::runtime::{Handle, Runtime};
@@ -55,11 +54,11 @@ pub(super) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts it, for an API at `at`. What was started is stopped again where something fails.
+    /// Starts it, before anything listens. What was started is stopped again where something fails.
     ///
     /// # Errors
     /// Something of it is set up wrongly, or cannot be read.
-    pub(super) fn start(runtime: &Runtime, log: &LogSide, config: &Config, shards: &Arc<Shards>, at: SocketAddr) -> Result<Self, Failure> {
+    pub(super) fn start(runtime: &Runtime, log: &LogSide, config: &Config, shards: &Arc<Shards>) -> Result<Self, Failure> {
         let topics = log.topics();
         let trails = Trails::start(&topics)?;
         let followers = Followers::start(log, config, shards, &trails).inspect_err(|_| trails.stop())?;
@@ -67,7 +66,7 @@ impl ControlPlane {
             followers.stop();
             trails.stop();
         };
-        let entrance = Entrance::open(&trails, config, at, followers.replicas.clone()).inspect_err(stop)?;
+        let entrance = Entrance::open(&trails, config, followers.replicas.clone()).inspect_err(stop)?;
         let (people, owners) = (&entrance.desk.people, followers.replicas.clone());
         let notifier = notifications::start(runtime.handle(), topics.clone(), people, owners, config).inspect_err(stop)?;
         let charts = charts::start(topics.clone(), config).inspect_err(stop)?;

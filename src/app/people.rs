@@ -1,6 +1,6 @@
 //! People as the daemon has them: the directory followed, the door of the API, who may listen where.
 //!
-//! Invariant: without users nothing listens but on loopback, and no proxy is taken for this machine. What is over is erased once an
+//! Invariant: without users no socket is bound but on loopback, and no proxy is taken for this machine. What is over is erased once an
 //! hour. Deliberately absent: rights; `control::people` has them.
 
 use std::net::SocketAddr;
@@ -35,12 +35,12 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// Makes the door of a directory, and looks whether what is to be listened on may be.
+    /// Makes the door of a directory, and looks whether what is to be listened on may be. Nothing listens yet.
     ///
     /// # Errors
     /// The signing key or the certificate cannot be read; or it would be open to others than this machine.
-    pub(super) fn open(trails: &Trails, config: &Config, at: SocketAddr, owners: Arc<dyn Owners>) -> Result<Self, Failure> {
-        let tls = tls(config)?;
+    pub(super) fn open(trails: &Trails, config: &Config, owners: Arc<dyn Owners>) -> Result<Self, Failure> {
+        let (at, tls) = (config.http.bind, tls(config)?);
         let Trails { directory, audit } = trails.clone();
         if config.log.kind == LogKind::Kafka && config.auth.signing_key_file.as_os_str().is_empty() {
             tracing::warn!("auth.signing_key_file is not set: access tokens of this instance are good at no other one");
@@ -63,11 +63,7 @@ impl Entrance {
     }
 
     fn refuse_open_beyond_this_machine(&self) -> Result<(), Failure> {
-        if self.door.is_open() {
-            tracing::warn!(http = %self.listening.address, "no users exist: open to this machine only; `ordergate user add` ends that");
-            return Ok(());
-        }
-        if self.desk.people.has_users() {
+        if self.door.is_open() || self.desk.people.has_users() {
             return Ok(());
         }
         let how = if self.listening.proxied { "behind a proxy" } else { "for other machines" };
@@ -77,6 +73,14 @@ impl Entrance {
             self.listening.address
         );
         Err(Failure::new(Exit::Usage, what))
+    }
+
+    /// Takes note of where it listens: of port 0 the machine has made another.
+    pub(super) fn listens(&mut self, at: SocketAddr) {
+        self.listening.address = at;
+        if self.door.is_open() {
+            tracing::warn!(http = %at, "no users exist: open to this machine only; `ordergate user add` ends that");
+        }
     }
 
     /// Reads the certificate again.

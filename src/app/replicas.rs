@@ -9,10 +9,11 @@ use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Shards;
+use super::claimant_of;
 use super::control::Trails;
 use super::log_side::{LogSide, partitioner};
 use crate::api::Gates;
-use crate::api::v1::books::{Books, Committed, arrived};
+use crate::api::v1::books::{Books, Committed, aged, arrived};
 use crate::api::v1::books_routes;
 use crate::api::v1::system::{self, System};
 use crate::api::v1::turns::Turns;
@@ -66,13 +67,15 @@ impl Followers {
             turns: Turns::of_this_machine(),
             committed: committed(log, topics, shards.clone()),
         });
-        let system = Arc::new(System { books: books.clone(), gates: shards.clone(), instance: config.kafka.instance.clone() });
+        let (instance, claimant) = (config.kafka.instance.clone(), claimant_of(config));
+        let system = Arc::new(System { books: books.clone(), gates: shards.clone(), instance, claimant });
         Ok(Self { replicas, decisions, books, system, hub })
     }
 
     /// Their paths of the API.
     pub fn areas(&self) -> Vec<OpenApiRouter> {
-        let books = books_routes().layer(from_fn_with_state(self.books.clone(), arrived)).with_state(self.books.clone());
+        let books = books_routes().layer(from_fn_with_state(self.books.clone(), aged));
+        let books = books.layer(from_fn_with_state(self.books.clone(), arrived)).with_state(self.books.clone());
         vec![books, system::routes().with_state(self.system.clone())]
     }
 

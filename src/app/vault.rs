@@ -61,8 +61,7 @@ pub(super) async fn upkeep(vault: Arc<Vault>) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
         ticks.tick().await;
-        // Another instance may have made a key that ours does not open: the metric follows.
-        drop(vault.status().await);
+        look(&vault).await;
         match vault.upkeep(DAEMON, now()).await {
             Ok(None) => {}
             Ok(Some(rotation)) => {
@@ -71,6 +70,17 @@ pub(super) async fn upkeep(vault: Arc<Vault>) {
             }
             Err(error) => tracing::warn!(reason = error.as_str(), %error, "the vault's upkeep did not go through, and is tried again"),
         }
+    }
+}
+
+/// The metrics follow: another instance may have made a key that ours does not open, and a secret that does not open is found before
+/// somebody needs it.
+async fn look(vault: &Vault) {
+    if vault.status().await.state != State::Unlocked {
+        return;
+    }
+    for failure in vault.verify().await.failed {
+        tracing::error!(code = "SECRET_UNOPENED", key = failure.id, why = failure.why, "a secret of the vault does not open");
     }
 }
 
@@ -135,6 +145,28 @@ fn notice_of<'a>(due: &'a ReminderDue, key: &'a str) -> Notice<'a> {
 mod tests {
     use super::*;
     use crate::vault::Broker;
+    use crate::vault::tests::world::{MemoryLog, filled, masters, runtime, vault};
+
+    #[test]
+    fn a_secret_that_does_not_open_is_found_before_somebody_needs_it() {
+        let recorder = crate::telemetry::local_recorder().unwrap();
+        let (shown, _recording) = (recorder.handle(), metrics::set_default_local_recorder(&recorder));
+        runtime().block_on(async {
+            let log = MemoryLog::new();
+            let ids = filled(&vault(&log, masters(1)), 3).await;
+            let mut records = log.records();
+            for (_, record) in &mut records {
+                let text = String::from_utf8(record.payload.clone()).unwrap();
+                let is_it = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).contains(&ids[1]);
+                record.payload = if is_it { text.replace("\"owner\":\"alice\"", "\"owner\":\"mallory\"") } else { text }.into_bytes();
+            }
+            // A locked vault is told of by a metric of its own.
+            look(&vault(&MemoryLog::holding(records.clone()), Masters::none())).await;
+            assert!(!shown.render().contains("ordergate_vault_unopened_secrets"), "{}", shown.render());
+            look(&vault(&MemoryLog::holding(records), masters(1))).await;
+            assert!(shown.render().contains("\nordergate_vault_unopened_secrets 1\n"), "{}", shown.render());
+        });
+    }
 
     #[test]
     fn a_reminder_says_which_key_ends_when_and_another_reminder_is_another_notice() {

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::log::{LogError, Topics};
 use crate::snapshot::aside::move_aside;
-use crate::telemetry::{CHART_BARS, CHART_LAG_RECORDS, CHART_REBUILDS, CHART_RECORDS};
+use crate::telemetry::{CHART_BARS, CHART_LAG_RECORDS, CHART_REBUILDS, CHART_RECORDS, CHART_UNAVAILABLE};
 
 use super::projection::{Feed, Piece, Position, Projection, Tally, decode, hash_of};
 use super::store::{Store, StoreError, UNSAVED_MAX, VERSION, saved};
@@ -66,6 +66,7 @@ impl From<LogError> for Broken {
 
 /// Follows until it is stopped.
 pub(super) fn run(topics: &Arc<dyn Topics>, options: &Options, shared: &Shared) {
+    gauge!(CHART_UNAVAILABLE).set(1.0);
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "the charts' thread runs at the priority of all");
     }
@@ -143,6 +144,7 @@ impl<'a> Follower<'a> {
             None => (Projection::new(self.options.days.clone(), self.options.bounds), self.emptied(store)?),
         };
         *self.shared.state_mut() = State::Here { projection: Box::new(projection), store };
+        gauge!(CHART_UNAVAILABLE).set(0.0);
         (self.mapped, self.surveyed, self.saved) = (None, None, Instant::now());
         Ok(())
     }
@@ -290,10 +292,12 @@ impl<'a> Follower<'a> {
             Broken::Condition(error) => {
                 error!(%error, dir = %self.dir.display(), "charts cannot be kept for now; decisions are not affected");
                 self.away(error.to_string());
+                self.measure();
                 self.wait();
             }
             Broken::Doubt(why) => {
                 self.away("they are being rebuilt from the log".to_owned());
+                self.measure();
                 self.shared.rebuilds.fetch_add(1, Ordering::Relaxed);
                 counter!(CHART_REBUILDS).increment(1);
                 self.set_aside(&why);
@@ -315,8 +319,17 @@ impl<'a> Follower<'a> {
     fn away(&mut self, why: String) {
         // The old state, and with it the store, ends here, before its folder is touched.
         *self.shared.state_mut() = State::Away { why };
+        gauge!(CHART_UNAVAILABLE).set(1.0);
         self.shared.take_doubt();
         self.changed = false;
+    }
+
+    /// Says how much is not drawn while nothing can be: all that the log has.
+    fn measure(&mut self) {
+        self.surveyed = None;
+        if let Err(Broken::Log(error)) = self.survey() {
+            warn!(code = error.code(), %error, "charts cannot tell how far behind they are");
+        }
     }
 
     /// Waits before the next try, unless it is time to stop.

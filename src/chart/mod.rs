@@ -88,16 +88,7 @@ impl Charts {
     /// # Errors
     /// The thread cannot be started.
     pub fn start(topics: Arc<dyn Topics>, options: Options) -> std::io::Result<Arc<Self>> {
-        let (changes, _) = watch::channel(0);
-        let shared = Arc::new(Shared {
-            state: RwLock::new(State::Away { why: "the cache is being opened".to_owned() }),
-            days: options.days.clone(),
-            doubt: Mutex::new(None),
-            lag: AtomicU64::new(0),
-            rebuilds: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-            changes,
-        });
+        let shared = Arc::new(Shared::new(options.days.clone()));
         let of_thread = Arc::clone(&shared);
         let run = move || follower::run(&topics, &options, &of_thread);
         let thread = std::thread::Builder::new().name("charts".to_owned()).spawn(run)?;
@@ -164,6 +155,19 @@ enum State {
 }
 
 impl Shared {
+    fn new(days: Days) -> Self {
+        let (changes, _) = watch::channel(0);
+        Self {
+            state: RwLock::new(State::Away { why: "the cache is being opened".to_owned() }),
+            days,
+            doubt: Mutex::new(None),
+            lag: AtomicU64::new(0),
+            rebuilds: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            changes,
+        }
+    }
+
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 
 use crate::domain::{AccountId, InputTopic, Millis, OwnerId, Source};
-use crate::engine::{Replica, SnapshotStore};
+use crate::engine::{Owner, Replica, SnapshotStore};
 use crate::gate::Gate;
 use crate::log::{OutputRecord, Position, Topics};
 
@@ -73,6 +73,8 @@ pub struct Reached {
     pub seq: u64,
     /// The term of the last claim that counts.
     pub term: u64,
+    /// Who made that claim, if that is known.
+    pub owner: Option<Arc<Owner>>,
     /// The time of the last record; 0 before the first.
     pub at: Millis,
     /// The gate's clock at the last frame.
@@ -258,12 +260,16 @@ impl Replicas {
         Ok(self.shard(shard)?.reached.subscribe())
     }
 
-    /// How old the oldest answer may be: the time since a replica last knew that it had read everything.
-    /// `None` when one has never.
+    /// When the replica that is furthest behind last knew that it had read everything. `None` when one never has.
+    #[must_use]
+    pub fn seen_all(&self) -> Option<Instant> {
+        self.shards.iter().try_fold(Instant::now(), |oldest, shard| Some(oldest.min((*locked(&shard.seen_all))?)))
+    }
+
+    /// How old the oldest answer may be: the time since then.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let mut ages = self.shards.iter().map(|shard| locked(&shard.seen_all).map(|seen| seen.elapsed()));
-        ages.try_fold(Duration::ZERO, |oldest, age| Some(oldest.max(age?)))
+        self.seen_all().map(|seen| seen.elapsed())
     }
 
     /// Waits until a shard has applied so many records.

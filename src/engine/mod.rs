@@ -30,7 +30,7 @@ pub use fold::{Decoded, Drift, Fold, Told, position_text, state_hash};
 pub use handle::{Answer, Handle, Phase, Status};
 pub use observer::{Committed, NoObserver, Observer};
 pub use options::{ALL_PLANTED, Options, Planted};
-pub use ownership::{Claimant, Judgement, Sequence, SequenceError};
+pub use ownership::{Claimant, Judgement, Owner, Sequence, SequenceError};
 pub use published::{Fault, Found, OutputPlace, Publications, Sight};
 pub use replay::{EventLog, ReplayError, Replayed, Visit, replay_ledger, replay_lines};
 pub use replica::{FoldError, Replica};

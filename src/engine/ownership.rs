@@ -4,6 +4,10 @@
 //! frames count, each once, in order. Deliberately absent: any clock, any lease, any other way to
 //! become or to stay the owner.
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 use crate::domain::Millis;
 use crate::wire::frame::{self, Entry, Hash};
 
@@ -14,6 +18,8 @@ use super::snapshots::Standing;
 pub struct Sequence {
     /// The term of the last claim that counts.
     pub term: u64,
+    /// Who made it. `None` before the first, and after a snapshot that does not say so.
+    pub owner: Option<Arc<Owner>>,
     /// Where that claim stands, if it was read and not taken from a snapshot.
     pub claim_offset: Option<u64>,
     /// The number that the next entry has.
@@ -26,6 +32,15 @@ pub struct Sequence {
     pub last_offset: Option<u64>,
     /// The ledger offset to read next.
     pub next_offset: u64,
+}
+
+/// Who made the last claim that counts. Nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The claimant's name, as its claim has it.
+    pub name: String,
+    /// The claimant's clock when it claimed.
+    pub since: Millis,
 }
 
 /// What an entry is.
@@ -68,6 +83,7 @@ impl Sequence {
     pub fn at(standing: &Standing) -> Self {
         Self {
             term: standing.term,
+            owner: standing.owner.clone(),
             claim_offset: None,
             n: standing.n,
             head: standing.head,
@@ -97,6 +113,7 @@ impl Sequence {
             }
             if let Entry::Claim(claim) = entry {
                 self.term = claim.term;
+                self.owner = Some(Arc::new(Owner { name: claim.owner.clone(), since: claim.at }));
                 self.claim_offset = Some(offset);
             }
             self.advance(offset, frame::link(&self.head, bytes));

@@ -150,6 +150,7 @@ impl Replica {
         let sequence = &self.sequence;
         let mut standing = Standing {
             term: sequence.term,
+            owner: sequence.owner.clone(),
             n: sequence.n,
             head: sequence.head,
             head_before: sequence.head_before,

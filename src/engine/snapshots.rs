@@ -5,6 +5,7 @@
 //! its [`Standing`] against the ledger and refolds when they disagree. Deliberately absent: where
 //! and how it is kept (`snapshot/`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Millis;
 use crate::gate::{Account, Shared};
 use crate::wire::frame::{Hash, InputMark, OutputMark};
+use crate::wire::snapshot::{DecodeError, EncodeError, decode_value, encode_value};
+
+use super::ownership::Owner;
 
 /// A place in the ledger, and everything beside the gate's state that must be known to go on from there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +40,30 @@ pub struct Standing {
     pub inputs: Vec<InputMark>,
     /// How far each output topic is published, in the order of `OutputTopic::ALL`.
     pub outputs: [OutputMark; 4],
+    /// Who made the last claim, if that is known. Snapshots keep it behind everything else: older ones have none.
+    #[serde(skip)]
+    pub owner: Option<Arc<Owner>>,
+}
+
+impl Standing {
+    /// As it is kept: itself, and who made the last claim.
+    ///
+    /// # Errors
+    /// The encoder refuses.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
+        encode_value(&(self, self.owner.as_deref()))
+    }
+
+    /// Reads what [`Standing::to_bytes`] wrote, also before it named who claimed.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn of_bytes(version: u16, bytes: &[u8]) -> Result<Self, DecodeError> {
+        match decode_value::<(Self, Option<Owner>)>(version, bytes) {
+            Ok((standing, owner)) => Ok(Self { owner: owner.map(Arc::new), ..standing }),
+            Err(error) => decode_value(version, bytes).map_err(|_| error),
+        }
+    }
 }
 
 /// A snapshot that was loaded.
@@ -112,5 +140,28 @@ impl SnapshotStore for NoSnapshots {
 
     fn finish(&mut self, _wait: Duration) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::snapshot::VERSION;
+
+    #[test]
+    fn a_standing_keeps_who_claimed_and_one_of_before_is_read_all_the_same() {
+        let owner = Some(Arc::new(Owner { name: "gate-1-17".to_owned(), since: 1_795_434_726_221 }));
+        let before = Standing { term: 3, n: 70, seq: 900, next_offset: 81, ..Standing::default() };
+        for standing in [before.clone(), Standing { owner, ..before.clone() }] {
+            let bytes = standing.to_bytes().unwrap();
+            assert_eq!(Standing::of_bytes(VERSION, &bytes), Ok(standing));
+            for cut in 0..bytes.len() - 1 {
+                // Whole without its end is only what was written before there was one.
+                let read = Standing::of_bytes(VERSION, &bytes[..cut]);
+                assert!(read.is_err() || read.as_ref() == Ok(&before), "{cut}: {read:?}");
+            }
+        }
+        assert_eq!(Standing::of_bytes(VERSION, &encode_value(&before).unwrap()), Ok(before.clone()));
+        assert!(Standing::of_bytes(VERSION + 1, &before.to_bytes().unwrap()).is_err());
     }
 }

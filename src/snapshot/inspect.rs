@@ -7,7 +7,6 @@ use std::path::Path;
 
 use crate::domain::Millis;
 use crate::engine::Standing;
-use crate::wire::snapshot::decode_value;
 
 use super::aside::guarded;
 use super::store::{Generation, Store, StoreError};
@@ -49,7 +48,7 @@ pub fn inspect(dir: &Path, shard: u32) -> Result<Vec<Inspected>, StoreError> {
 fn inspected(generation: &Generation) -> Result<Inspected, StoreError> {
     let manifest = &generation.manifest;
     let doubt = |error| StoreError::Blob { what: format!("standing of snapshot {}", manifest.number), error };
-    let standing: Standing = decode_value(generation.version, &manifest.standing).map_err(doubt)?;
+    let standing = Standing::of_bytes(generation.version, &manifest.standing).map_err(doubt)?;
     let Standing { seq, next_offset, received, .. } = standing;
     Ok(Inspected { number: manifest.number, accounts: manifest.accounts, seq, next_offset, received })
 }

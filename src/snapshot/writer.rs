@@ -19,9 +19,7 @@ use super::write::Job;
 use super::{Options, Shared};
 use crate::engine::{Loaded, Offer, Standing};
 use crate::telemetry::{SNAPSHOT_BYTES, SNAPSHOT_SECONDS, SNAPSHOTS, SNAPSHOTS_BROKEN};
-use crate::wire::snapshot::{
-    EncodeError, Stamp, VERSION, decode_account, decode_shared, decode_value, encode_account, encode_shared, encode_value,
-};
+use crate::wire::snapshot::{EncodeError, Stamp, VERSION, decode_account, decode_shared, encode_account, encode_shared};
 
 /// The first pause after a failed write; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -111,7 +109,7 @@ impl Writer {
         let blob_error = |error| StoreError::Blob { what: format!("snapshot {}", manifest.number), error };
         let (shared_version, shared) = store.shared(manifest)?;
         let shared = decode_shared(shared_version, &shared).map_err(blob_error)?;
-        let standing: Standing = decode_value(*version, &manifest.standing).map_err(blob_error)?;
+        let standing = Standing::of_bytes(*version, &manifest.standing).map_err(blob_error)?;
         if (standing.n, standing.head) != (stamp.frame, stamp.head) {
             return Err(StoreError::Missing { what: format!("standing of snapshot {}", manifest.number) });
         }
@@ -157,7 +155,7 @@ impl Writer {
         }
         Ok(Job {
             stamp: Stamp { shard: self.options.shard, frame: offer.standing.n, head: offer.standing.head },
-            standing: encode_value(&offer.standing)?,
+            standing: offer.standing.to_bytes()?,
             shared: encode_shared(&offer.shared)?,
             accounts: u32::try_from(offer.accounts).map_err(too_many)?,
             touched,

@@ -35,7 +35,12 @@ impl Masters {
             let previous = MasterKey::from_environment(super::kek::PREVIOUS_VARIABLE)?;
             Ok(current.map_or_else(Self::none, |current| Self::new(current, previous)))
         };
-        read().unwrap_or_else(|trouble| Self { keys: Vec::new(), trouble: Some(trouble) })
+        Self::usable(read())
+    }
+
+    /// None, and why, where they cannot be used.
+    pub(super) fn usable(read: Result<Self, MasterKeyError>) -> Self {
+        read.unwrap_or_else(|trouble| Self { keys: Vec::new(), trouble: Some(trouble) })
     }
 
     /// Why there is none, if so.

@@ -11,7 +11,7 @@ use super::reminder::{Reminder, Sent, due};
 use super::stored::{Broker, Standing, Stored};
 use super::{By, Locked, Vault, VaultError};
 use crate::directory::Kind;
-use crate::telemetry::VAULT_LOCKED;
+use crate::telemetry::{VAULT_LOCKED, VAULT_UNOPENED};
 
 /// After so many a verification lets others run.
 const BREATH: usize = 64;
@@ -108,8 +108,9 @@ impl Vault {
     /// How the vault is. Derives KEKs that were not tried yet.
     pub async fn status(&self) -> VaultStatus {
         let status = self.looked_at().await;
-        // Where nothing was ever sealed nobody misses the master key.
-        let is_missed = status.state == State::Locked && (status.secrets > 0 || !status.keks.is_empty());
+        // Where nothing was ever sealed nobody misses the master key, unless there was to be one.
+        let is_wanted = status.secrets > 0 || !status.keks.is_empty() || matches!(status.reason, Some(Locked::MasterKey(_)));
+        let is_missed = status.state == State::Locked && is_wanted;
         gauge!(VAULT_LOCKED).set(if is_missed { 1.0 } else { 0.0 });
         status
     }
@@ -169,6 +170,7 @@ impl Vault {
                 Err(_) => verification.failed.push(Failure { id: entity.id, why: VaultError::Unreadable.as_str() }),
             }
         }
+        gauge!(VAULT_UNOPENED).set(verification.failed.len() as f64);
         verification
     }
 

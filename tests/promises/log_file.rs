@@ -36,6 +36,16 @@ impl LogFile {
         self.run("CREATE TRIGGER refuse_probes BEFORE UPDATE ON topic BEGIN SELECT RAISE(ABORT, 'refused'); END");
     }
 
+    /// From now on the ledger, and all that the gate wrote, cannot be read.
+    pub fn hide_outputs(&self) {
+        self.run("ALTER TABLE output RENAME TO hidden_output");
+    }
+
+    /// It can again.
+    pub fn show_outputs(&self) {
+        self.run("ALTER TABLE hidden_output RENAME TO output");
+    }
+
     /// Takes everything in again.
     pub fn mend(&self) {
         let drop = "DROP TRIGGER IF EXISTS refuse_";

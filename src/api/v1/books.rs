@@ -33,6 +33,8 @@ use crate::risk::correlation::Pairs;
 
 /// The header with the position of a record.
 pub const POSITION: &str = "x-ordergate-position";
+/// The header that says how old the books were that an answer comes from, in ms.
+const AGE: &str = "x-ordergate-age-ms";
 /// How long a request waits for the position that it brings.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -63,6 +65,18 @@ pub struct Books {
     pub turns: Turns,
     /// What is committed here: a read is never older than an answer that this process gave.
     pub committed: Committed,
+}
+
+/// Middleware: says how old the books may have been that an answer comes from: they held all that was on the log so long before the
+/// answer. They are looked at after that, so they are younger, if anything.
+pub async fn aged(State(books): State<Arc<Books>>, request: Request, next: Next) -> Response {
+    let seen_all = books.replicas.seen_all();
+    let mut answer = next.run(request).await;
+    if let Some(seen_all) = seen_all {
+        let age_ms = u64::try_from(seen_all.elapsed().as_millis()).unwrap_or(u64::MAX);
+        answer.headers_mut().insert(AGE, HeaderValue::from(age_ms));
+    }
+    answer
 }
 
 /// Middleware: a request that brings a position is handled when the books have come so far. What stops trading waits for nothing.

@@ -178,7 +178,7 @@ enum IndicatorWord {
     (status = 200, description = "The bars", body = Ohlcv),
     (status = 400, description = "A parameter is not valid"),
     (status = 404, description = "Nobody ever said anything of the symbol"),
-    (status = 503, description = "Charts are being rebuilt from the log"),
+    (status = 503, description = "`CHART_UNAVAILABLE`: their cache cannot be kept, or they are about to be rebuilt from the log"),
 ))]
 async fn ohlcv(State(charts): State<Arc<Charts>>, symbol: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &WINDOW_PARAMETERS)?;
@@ -213,7 +213,7 @@ async fn ohlcv(State(charts): State<Arc<Charts>>, symbol: Result<Path<String>, P
     (status = 200, description = "The lines", body = Indicators),
     (status = 400, description = "A parameter is not valid"),
     (status = 404, description = "Nobody ever said anything of the symbol"),
-    (status = 503, description = "Charts are being rebuilt from the log"),
+    (status = 503, description = "`CHART_UNAVAILABLE`: their cache cannot be kept, or they are about to be rebuilt from the log"),
 ))]
 async fn indicators(State(charts): State<Arc<Charts>>, symbol: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Response, Problem> {
     let known: Vec<&str> = WINDOW_PARAMETERS.into_iter().chain(["indicator"]).chain(Indicator::PARAMETERS).collect();

@@ -10,7 +10,8 @@ use super::PREFIX;
 
 const ABOUT: &str = "An order gate that judges every order against risk rules. It decides on the log; this API reads what was decided \
                      and appends records. Errors are `application/problem+json` with a stable `code`. Unknown fields and parameters \
-                     are refused.";
+                     are refused. Answers about rules, accounts, instruments and decisions say in `X-Ordergate-Age-Ms` how long before \
+                     them the books had last held all that was on the log.";
 
 /// One document out of those of the areas.
 pub fn whole(areas: impl IntoIterator<Item = OpenApi>) -> OpenApi {

@@ -32,6 +32,8 @@ pub struct System {
     pub gates: Arc<dyn Gates>,
     /// What this instance is called.
     pub instance: String,
+    /// What this process's claims call it.
+    pub claimant: String,
 }
 
 /// The paths.
@@ -58,9 +60,26 @@ pub struct SystemView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShardView {
     shard: u32,
+    /// Who owns it, as the ledger tells; `null` before anyone claimed it.
+    owner: Option<OwnerView>,
     /// What it does here; `null` where it runs elsewhere.
     here: Option<ShardHere>,
     replica: ReplicaView,
+}
+
+/// The owner of a shard: who made the last claim that counts in its ledger. One that died is shown until another claims.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct OwnerView {
+    /// The name of its instance.
+    instance: String,
+    /// Its name as its claim has it: the instance's and the number of its process.
+    claimant: String,
+    /// Whether it is the process that answers.
+    is_here: bool,
+    /// The term that it began. Whoever claims later has a higher one.
+    term: u64,
+    /// When it claimed, by its clock, in ms since the epoch.
+    since: i64,
 }
 
 /// A shard that runs on this instance.
@@ -129,6 +148,7 @@ impl System {
         let books = &self.books;
         let shards = (0..).zip(books.replicas.position()).map(|(shard, reached)| ShardView {
             shard,
+            owner: self.owner(&reached),
             here: self.gates.shard(shard).map(|handle| here(&handle.status())),
             replica: replica(&reached),
         });
@@ -145,6 +165,16 @@ impl System {
             decisions: IndexView { decisions: coverage.decisions, complete: coverage.complete, bytes: coverage.bytes },
             notes,
         }
+    }
+}
+
+impl System {
+    fn owner(&self, reached: &Reached) -> Option<OwnerView> {
+        let owner = reached.owner.as_deref()?;
+        let is_here = owner.name == self.claimant;
+        let of_claim = || owner.name.rsplit_once('-').map_or(&*owner.name, |(instance, _process)| instance).to_owned();
+        let instance = if is_here { self.instance.clone() } else { of_claim() };
+        Some(OwnerView { instance, claimant: owner.name.clone(), is_here, term: reached.term, since: owner.since })
     }
 }
 

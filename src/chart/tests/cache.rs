@@ -204,3 +204,45 @@ fn while_the_log_is_away_what_was_drawn_stays_to_be_seen() {
     drawn(&charts, &of(&tape));
     assert_eq!(dump(&charts), rebuilt(&tape));
 }
+
+#[test]
+fn while_the_cache_cannot_be_kept_the_metrics_say_so_and_the_lag_goes_on() {
+    let (tape, dir) = (tape(), tempfile::tempdir().unwrap());
+    let cache = dir.path().join("charts");
+    // A file where the folder should be: also root cannot make the folder.
+    fs::write(&cache, b"in the way").unwrap();
+    let (log, options) = (of(&tape), small(&cache));
+    let shared = Arc::new(Shared::new(options.days.clone()));
+    let recorder = crate::telemetry::local_recorder().unwrap();
+    let shown = recorder.handle();
+    let of_thread = Arc::clone(&shared);
+    let follow = move || metrics::with_local_recorder(&recorder, || super::super::follower::run(&log, &options, &of_thread));
+    let charts = Charts { shared, thread: Mutex::new(Some(std::thread::spawn(follow))) };
+    let reads = |unavailable: u8, lag: u64| {
+        let wanted = [format!("\nordergate_chart_unavailable {unavailable}\n"), format!("\nordergate_chart_lag_records {lag}\n")];
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let text = shown.render();
+            if wanted.iter().all(|line| text.contains(line)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{wanted:?} is not among\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let asked = || charts.bars(&symbol("AAPL"), Timeframe::Minute, &window(), LATER);
+    reads(1, 1_500);
+    assert!(matches!(asked(), Err(ChartError::Unavailable { .. })));
+    put_more(&tape, 1_500, 1_700);
+    reads(1, 1_700);
+    fs::remove_file(&cache).unwrap();
+    reads(0, 0);
+    assert!(!asked().unwrap().bars.is_empty());
+    // The same in the midst of it: what was read is not shown any more, so nothing of the log is.
+    fs::rename(&cache, dir.path().join("elsewhere")).unwrap();
+    fs::write(&cache, b"in the way").unwrap();
+    charts.shared.doubts("a chunk is missing".to_owned());
+    reads(1, 1_700);
+    assert!(matches!(asked(), Err(ChartError::Unavailable { .. })));
+    assert_eq!(charts.status().lag_records, 1_700);
+}

@@ -10,6 +10,9 @@ use super::{People, PeopleError, Stored, password};
 use crate::directory::Kind;
 use crate::domain::{AccountId, Millis};
 
+/// How often somebody is looked for who remains.
+const TRIES: usize = 8;
+
 /// What a new user is.
 #[derive(Clone, Debug)]
 pub struct NewUser {
@@ -87,12 +90,11 @@ impl People {
             return Err(PeopleError::Conflict { current: old.version });
         }
         if change.disabled || change.role != Role::Admin {
-            self.leaves_an_admin(&old)?;
+            self.leaves_an_admin(&old, actor).await?;
         }
         let UserChange { role, scopes, accounts, disabled } = change;
         let new = User { role, scopes, accounts, disabled, ..old.body.clone() };
         let changed = self.write(Kind::User, version, name, new, actor).await?;
-        self.brings_back_the_last_admin(old, changed.version, actor).await?;
         if disabled {
             self.end_sessions(name, actor).await?;
         }
@@ -139,9 +141,8 @@ impl People {
         if old.version != version {
             return Err(PeopleError::Conflict { current: old.version });
         }
-        self.leaves_an_admin(&old)?;
+        self.leaves_an_admin(&old, actor).await?;
         self.erase(Kind::User, name, version, actor).await?;
-        self.brings_back_the_last_admin(old, 0, actor).await?;
         // What is left serves nobody, also whoever is given the name again: tokens and sessions are of the user who was there then.
         for token in self.tokens().into_iter().filter(|token| token.body.user == name) {
             if let Err(error) = self.revoke_token(&token.id, actor).await {
@@ -159,19 +160,25 @@ impl People {
         Ok(self.hasher.hash(password).await?)
     }
 
-    fn leaves_an_admin(&self, without: &Stored<User>) -> Result<(), PeopleError> {
-        let another = || self.users().iter().any(|user| user.id != without.id && is_admin(&user.body));
-        if is_admin(&without.body) && !another() { Err(PeopleError::LastAdmin) } else { Ok(()) }
-    }
-
-    /// Of several who were changed at once, on several instances, each left another admin: whoever comes last in the log finds none.
-    async fn brings_back_the_last_admin(&self, old: Stored<User>, version: u64, actor: &str) -> Result<(), PeopleError> {
-        if !is_admin(&old.body) || self.users().iter().any(|user| is_admin(&user.body)) {
+    /// Makes sure that another admin is there, and will be when this one is not any more.
+    ///
+    /// On several instances each of two admins may be locked out at once, and each leaves the other. So who is to remain is written anew
+    /// first, as he is: then the log takes no change of him that was begun before. Of changes that would leave nobody one does not come
+    /// through, wherever their writers end: along who was to remain for whom, each was written later than the one before, so there is no circle.
+    async fn leaves_an_admin(&self, without: &Stored<User>, actor: &str) -> Result<(), PeopleError> {
+        if !is_admin(&without.body) {
             return Ok(());
         }
-        match self.write(Kind::User, version, &old.id, old.body, actor).await {
-            Ok(_) | Err(PeopleError::Conflict { .. }) => Err(PeopleError::LastAdmin),
-            Err(error) => Err(error),
+        let mut tries = TRIES;
+        loop {
+            let another = self.users().into_iter().find(|user| user.id != without.id && is_admin(&user.body));
+            let remains = another.ok_or(PeopleError::LastAdmin)?;
+            tries -= 1;
+            match self.write(Kind::User, remains.version, &remains.id, remains.body, actor).await {
+                // Somebody changed him meanwhile: perhaps he is none any more.
+                Err(PeopleError::Conflict { .. }) if tries > 0 => {}
+                written => return written.map(|_| ()),
+            }
         }
     }
 }

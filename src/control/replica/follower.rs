@@ -62,9 +62,10 @@ impl Follower {
         self.begin();
         while !self.stopping() {
             changes.mark_unchanged();
+            let looked = Instant::now();
             match self.read_on() {
                 Ok(0) => {
-                    self.has_all();
+                    self.has_all(looked);
                     runtime.block_on(changed(&mut changes, LOOK_EVERY));
                 }
                 Ok(_) => {}
@@ -190,6 +191,7 @@ impl Follower {
         Reached {
             seq: gate.seq(),
             term: sequence.term,
+            owner: sequence.owner.clone(),
             at: gate.at(),
             received: replica.fold.received,
             ledger_next: sequence.next_offset,
@@ -201,9 +203,9 @@ impl Follower {
         }
     }
 
-    /// It has read everything that there was.
-    fn has_all(&self) {
-        *locked(&self.shard.seen_all) = Some(Instant::now());
+    /// It has read everything that there was when it looked.
+    fn has_all(&self, looked: Instant) {
+        *locked(&self.shard.seen_all) = Some(looked);
         if !self.shard.reached.borrow().current {
             self.shard.reached.send_modify(|reached| reached.current = true);
             tracing::info!(shard = self.shard.shard, seq = self.shard.reached.borrow().seq, "the replica has read its ledger");

@@ -67,6 +67,29 @@ fn a_locked_vault_seals_nothing_in_an_empty_directory_either() {
 }
 
 #[test]
+fn the_metric_says_locked_where_a_master_key_is_missed_or_was_to_be_and_is_none() {
+    let recorder = crate::telemetry::local_recorder().unwrap();
+    let (shown, _recording) = (recorder.handle(), metrics::set_default_local_recorder(&recorder));
+    let reads = |locked: u8| {
+        let text = shown.render();
+        assert!(text.contains(&format!("\nordergate_vault_locked {locked}\n")), "{text}");
+    };
+    let not_random = || Masters::usable(Err(MasterKey::parse(&"A".repeat(43)).err().unwrap()));
+    runtime().block_on(async {
+        let log = MemoryLog::new();
+        for (masters, locked) in [(Masters::none(), 0), (not_random(), 1), (masters(1), 0)] {
+            vault(&log, masters).status().await;
+            reads(locked);
+        }
+        filled(&vault(&log, masters(1)), 1).await;
+        for (masters, locked) in [(Masters::none(), 1), (masters(1), 0), (masters(2), 1), (not_random(), 1)] {
+            vault(&log, masters).status().await;
+            reads(locked);
+        }
+    });
+}
+
+#[test]
 fn deleting_works_while_locked_and_then_a_new_master_key_can_begin_anew() {
     runtime().block_on(async {
         let log = MemoryLog::new();
@@ -100,6 +123,8 @@ fn lost_kek_records_lock_the_vault_instead_of_being_made_anew() {
 
 #[test]
 fn verify_names_every_secret_that_does_not_open() {
+    let recorder = crate::telemetry::local_recorder().unwrap();
+    let (shown, _recording) = (recorder.handle(), metrics::set_default_local_recorder(&recorder));
     runtime().block_on(async {
         let log = MemoryLog::new();
         let ids = filled(&vault(&log, masters(1)), 6).await;
@@ -120,6 +145,7 @@ fn verify_names_every_secret_that_does_not_open() {
         let vault = vault(&MemoryLog::holding(records), masters(1));
         let verification = vault.verify().await;
         assert_eq!(verification.opened, 3);
+        assert!(shown.render().contains("\nordergate_vault_unopened_secrets 3\n"), "{}", shown.render());
         let mut failed: Vec<_> = verification.failed.iter().map(|failure| (failure.id.clone(), failure.why)).collect();
         failed.sort();
         let mut expected = vec![(ids[1].clone(), "damaged"), (ids[3].clone(), "unreadable"), (ids[4].clone(), "locked")];

@@ -152,7 +152,10 @@ async fn what_is_wrong_is_told_with_its_field() {
         assert_eq!((status, code.as_str(), field.as_str()), expected, "{path}");
     }
     desk.charts.stop();
-    assert_eq!(desk.refused("BTC%2FUSD/ohlcv?timeframe=1min").await.1, "CHART_UNAVAILABLE");
+    for path in ["BTC%2FUSD/ohlcv?timeframe=1min", "BTC%2FUSD/indicators?timeframe=1min&indicator=obv"] {
+        let (status, code, _) = desk.refused(path).await;
+        assert_eq!((status, code.as_str()), (503, "CHART_UNAVAILABLE"), "{path}");
+    }
 }
 
 #[test]
