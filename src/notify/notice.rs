@@ -27,8 +27,8 @@ const PREFIX: &str = "notices~";
 const NO_SHARD: u32 = u32::MAX;
 /// Notices kept of one person; more as long as they are not over with.
 const NOTICES_MAX: usize = 64;
-/// But no more than these.
-const WAITING_MAX: usize = 256;
+/// But no more than these: a body of the directory has an end.
+const WAITING_MAX: usize = 128;
 /// An instance that sends is left alone for so long.
 const LEASE_MS: i64 = 10 * 60_000;
 /// A place that could not be reached for so long, since it was first tried, is given up.
