@@ -12,7 +12,7 @@ use crate::search::{Canary, files};
 use crate::world::{MASTER, OTHER_MASTER, World};
 
 const KEYS: &str = "/api/v1/api-keys";
-/// What is free is given back by then.
+/// What is read and written in buffers that go with their connections is gone by then.
 const GIVEN_BACK: Duration = Duration::from_secs(40);
 
 /// A key, a secret and a passphrase, none of which may be seen again but by `reveal`.
@@ -197,16 +197,17 @@ fn a_secret_that_went_through_every_path_is_nowhere_but_where_it_was_revealed() 
     assert!(driven > 80 && broker.asked() >= 20, "{driven} operations, {} requests at the broker", broker.asked());
     look_everywhere(&world, &gate, &secrets);
     println!("{driven} operations, {} bytes of answers, {} requests at brokers", world.heard.borrow().len(), broker.asked());
-    // What is left in memory of those who were heard last: other requests come over it.
-    for _ in 0..300 {
-        gate.get("/readyz");
-    }
-    // Longer ones, of fields that are no secrets, lie in memory that is free: the heap gives it back to the system within ten seconds or so.
-    // What somebody holds stays.
+    // What is left in memory of those who were heard last: other requests come over it. What somebody holds stays.
     let begun = Instant::now();
     let left = loop {
+        for _ in 0..300 {
+            gate.get("/readyz");
+        }
         gate.signal("STOP");
         let left = secrets.count_in_memory(gate.child.id());
+        if begun.elapsed() > GIVEN_BACK {
+            secrets.0.iter().flat_map(|canary| canary.before_it_in_memory(gate.child.id())).for_each(|before| println!("{before}\n"));
+        }
         gate.signal("CONT");
         println!("in the memory of the stopped process: {left:?} copies of key, secret, passphrase");
         if left == [0; 3] || begun.elapsed() > GIVEN_BACK {

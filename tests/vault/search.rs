@@ -54,6 +54,21 @@ impl Canary {
 
     /// How often it stands in the memory of a process that can be written.
     pub fn count_in_memory(&self, process: u32) -> usize {
+        self.look_in_memory(process, |_| ())
+    }
+
+    /// What stands before the first of it in each piece of memory, to find who holds it.
+    pub fn before_it_in_memory(&self, process: u32) -> Vec<String> {
+        const SHOWN: usize = 1_000;
+        let mut found = Vec::new();
+        self.look_in_memory(process, |chunk| {
+            let first = self.forms.iter().filter_map(|form| Finder::new(form).find(chunk)).min();
+            found.extend(first.map(|at| String::from_utf8_lossy(&chunk[at.saturating_sub(SHOWN)..at]).escape_debug().to_string()));
+        });
+        found
+    }
+
+    fn look_in_memory(&self, process: u32, mut seen: impl FnMut(&[u8])) -> usize {
         let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
         let memory = File::open(format!("/proc/{process}/mem")).unwrap();
         let (overlap, mut found) = (self.longest() - 1, 0);
@@ -66,6 +81,7 @@ impl Canary {
                 // Some mappings, such as those of devices, cannot be read.
                 let Ok(read) = memory.read_at(&mut chunk[..wanted], at) else { break };
                 found += self.count(&chunk[..read]);
+                seen(&chunk[..read]);
                 if read <= overlap || at + read as u64 >= end {
                     break;
                 }

@@ -56,8 +56,9 @@ impl World {
         for name in ["ALPACA", "ALPACA_PAPER", "BINANCE", "BINANCE_PAPER"] {
             command.env(format!("ORDERGATE__VAULT__BROKER_URLS__{name}"), &self.broker);
         }
-        // What is freed is overwritten: what is found in memory then is what something still holds.
-        command.env("MALLOC_CONF", "junk:free");
+        // What is freed is overwritten, or, beyond 14 KiB, which jemalloc does not overwrite, given back at once: what is found in memory then
+        // is what something still holds.
+        command.env("MALLOC_CONF", "junk:free,dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:8192");
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let line = BufReader::new(child.stdout.take().unwrap()).lines().next().expect("it says where it listens").unwrap();
