@@ -39,21 +39,23 @@ fn give_way() {
 }
 
 #[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::expect_used, reason = "a test ends at what it did not expect")]
 mod tests {
     use super::*;
 
     fn niceness() -> i32 {
-        rustix::process::getpriority_process(None).unwrap()
+        rustix::process::getpriority_process(None).expect("a process has a priority")
     }
 
     #[test]
     fn what_takes_long_gives_way_to_what_serves() {
-        let (own, runtime) = (niceness(), start().unwrap());
+        let (own, runtime) = (niceness(), start().expect("threads"));
         let given = runtime.block_on(async {
             let mut given = Vec::new();
             for _ in 0..8 {
                 let serving = tokio::spawn(async { niceness() });
-                given.push((serving.await.unwrap(), tokio::task::spawn_blocking(niceness).await.unwrap()));
+                let (serving, beside) = tokio::join!(serving, tokio::task::spawn_blocking(niceness));
+                given.push((serving.expect("an answer"), beside.expect("an answer")));
             }
             given
         });

@@ -214,6 +214,9 @@ impl Notices {
         told.done.extend(round.done.iter().copied());
         told.until = 0;
         // Silence that somebody asked for is no failure: its time is not counted.
+        if !round.failed {
+            told.failed_at = None;
+        }
         let failing = round.failed.then(|| *told.failed_at.get_or_insert(now));
         let given_up = failing.is_none_or(|since| now - since >= PATIENCE_MS);
         told.settled = !round.held && given_up;
@@ -342,7 +345,9 @@ mod tests {
             notices.take(&notice("k"), "one", now);
             assert!(!notices.settle("k", &held, now), "it is held for {days} days");
         }
-        let begun = 1_000 + 5 * PATIENCE_MS;
+        assert!(!notices.settle("k", &failed, 900 + 5 * PATIENCE_MS));
+        assert!(!notices.settle("k", &held, 950 + 5 * PATIENCE_MS), "a failure before a silence is not counted with one after it");
+        let begun = 1_000 + 7 * PATIENCE_MS;
         assert!(!notices.settle("k", &failed, begun));
         assert!(!notices.settle("k", &Round { held: true, failed: true, ..Round::default() }, begun + PATIENCE_MS), "one place is held");
         assert!(!notices.settle("k", &failed, begun + PATIENCE_MS - 1));

@@ -147,10 +147,11 @@ fn known(desk: &VaultDesk, caller: &Caller, id: &str) -> Result<Key, Problem> {
     if caller.is_admin() || key.stored.owner == own_name(caller) { Ok(key) } else { Err(unknown()) }
 }
 
-/// Viewers look and programs use; keys are brought by people.
+/// Viewers look and programs use; keys are brought by people, and by tokens of theirs that may write.
 fn may_change(caller: &Caller) -> Result<(), Problem> {
     match caller.role {
-        Role::Admin | Role::User => Ok(()),
+        Role::Admin => caller.require_operator(),
+        Role::User => caller.require_to_act(),
         Role::Viewer | Role::Service => Err(Problem::new(ApiCode::Forbidden, "this needs the role user or admin")),
     }
 }

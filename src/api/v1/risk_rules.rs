@@ -4,7 +4,6 @@
 //! next intent behind it is held against the rule. Deliberately absent: versions in the log; an update
 //! compares what the client saw with what holds, one update of a rule at a time, of all instances.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -375,15 +374,19 @@ async fn update(
     let rule = rule_of(&body)?;
     may_change(&caller, &find(&books, &caller, &id).await?, &rule)?;
     let record = ControlRecord::new("rule.update", format!("rule:{}", rule.id), "rule_updated", json!({"rule": body}));
+    let held = changing::hold(&books, &caller, &format!("rule:{id}")).await?;
     let changed = async {
         let before = find(&books, &caller, &id).await?;
         if seen != version(&before) {
             return Err(Problem::new(ApiCode::PreconditionFailed, "the rule was changed by somebody else: read it again"));
         }
         may_change(&caller, &before, &rule)?;
+        held.is_still_held(&books)?;
         books.write(&caller, None, record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default())).await
     };
-    let source = alone(&books, &caller, &id, changed).await?;
+    let changed = changed.await;
+    held.let_go(&books, &caller).await;
+    let source = changed?;
     Ok(positioned(shown(&books, &caller, rule).await?, source))
 }
 
@@ -395,14 +398,6 @@ fn may_change(caller: &Caller, before: &Rule, after: &Rule) -> Result<(), Proble
         Some(field) => may_loosen(caller).map_err(|problem| problem.field(field)),
         None => Ok(()),
     }
-}
-
-/// Changes a rule while nobody else does, at any instance.
-async fn alone<R>(books: &Books, caller: &Caller, id: &str, change: impl Future<Output = Result<R, Problem>>) -> Result<R, Problem> {
-    let held = changing::hold(books, caller, &format!("rule:{id}")).await?;
-    let done = change.await;
-    held.let_go(books, caller).await;
-    done
 }
 
 /// Deletes a rule, with its latches and episodes.
@@ -417,13 +412,17 @@ async fn remove(
     Query::read(uri.query(), &[])?;
     may_write(&caller, &find(&books, &caller, &id).await?)?;
     may_loosen(&caller)?;
+    let held = changing::hold(&books, &caller, &format!("rule:{id}")).await?;
     let deleted = async {
         let before = find(&books, &caller, &id).await?;
         may_write(&caller, &before)?;
         let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
         let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
+        held.is_still_held(&books)?;
         Ok((books.write(&caller, None, record).await?, before))
     };
-    let (source, before) = alone(&books, &caller, &id, deleted).await?;
+    let deleted: Result<_, Problem> = deleted.await;
+    held.let_go(&books, &caller).await;
+    let (source, before) = deleted?;
     Ok(written(StatusCode::OK, source, &rule_shown(&before)))
 }

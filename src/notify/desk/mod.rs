@@ -31,7 +31,7 @@ const GATHER_MS: i64 = 2_000;
 const GROUP_ASKS_MS: i64 = 60_000;
 
 /// Since when a digest that is held has to be sent is saved this often: a restart may count so much of its time twice.
-const SINCE_SAVED_EVERY_MS: i64 = 3_600_000;
+const SINCE_SAVED_EVERY_MS: i64 = 600_000;
 
 /// What is too much to be kept one by one is counted for so long before it may go out as a summary.
 const CROWD_MS: i64 = 60_000;
@@ -92,8 +92,8 @@ struct Group {
 #[derive(Debug, Default)]
 struct Crowd {
     count: usize,
-    /// The delivery with which further ones are counted, as long as it is held.
-    summary: Option<ItemRef>,
+    /// Of each type and priority the delivery with which further ones are counted, as long as it is held.
+    summaries: HashMap<(NotificationType, Priority), ItemRef>,
 }
 
 /// What happened to some deliveries, for the metrics.
@@ -234,14 +234,14 @@ impl Desk {
         let Unit::Single(item) = unit else { return true };
         let old = now.saturating_sub(at) >= ms(self.limits.news_for) && !self.item(item).is_some_and(|item| item.released);
         if old {
-            self.hold(item, now + GATHER_MS, Held::Late);
+            self.hold(item, (now, now + GATHER_MS), Held::Late);
             return false;
         }
         let counted = self.item(item).map(|item| item.raised);
         match counted.map_or(Ok(()), |id| self.storms.count(&place.user, id, self.limits.storm_per_minute, now)) {
             Ok(()) => true,
             Err(until) => {
-                self.hold(item, until, Held::Storm);
+                self.hold(item, (now, until), Held::Storm);
                 false
             }
         }
@@ -249,22 +249,22 @@ impl Desk {
 
     fn wait_for(&mut self, unit: Unit, (now, until): (i64, i64), why: Held, place: &Place, priority: Priority) {
         match unit {
-            Unit::Single(item) => self.hold(item, until, why),
+            Unit::Single(item) => self.hold(item, (now, until), why),
             Unit::Group(_) => {
                 let ticket = self.next_ticket();
                 // It asks again: they may be taken back meanwhile.
                 let due = until.min(now.saturating_add(GROUP_ASKS_MS));
-                self.put_off(unit, due);
+                self.put_off(unit, due.saturating_sub(now));
                 self.lanes.entry(LaneKey::of(place)).or_default().later(due, rank(priority), ticket, unit);
             }
         }
     }
 
-    /// A digest has to be sent from then on: what is held does not expire.
-    fn put_off(&mut self, unit: Unit, until: i64) {
+    /// The time in which a digest is held is none in which it could have been sent: it does not expire of it.
+    fn put_off(&mut self, unit: Unit, held_ms: i64) {
         let Unit::Group(id) = unit else { return };
         let Some(group) = self.groups.get_mut(&id) else { return };
-        group.since = group.since.max(until);
+        group.since = group.since.saturating_add(held_ms.max(0));
         if group.since - group.since_saved < SINCE_SAVED_EVERY_MS {
             return;
         }
@@ -277,9 +277,11 @@ impl Desk {
         }
     }
 
-    fn hold(&mut self, at: ItemRef, until: i64, why: Held) {
+    fn hold(&mut self, at: ItemRef, (now, until): (i64, i64), why: Held) {
         let ticket = self.next_ticket();
         if let Some(item) = self.change(at) {
+            // As of a digest.
+            item.planned = item.planned.saturating_add(until.saturating_sub(now).max(0));
             item.state = State::Held { until, why };
             let channel = item.place.channel;
             self.told.push(Told { channel, what: "held", count: 1, took_ms: 0 });
@@ -298,7 +300,7 @@ impl Desk {
             };
             match wishes.verdict(&place.user, place.channel, kind, priority, now) {
                 Verdict::Now => by_place.entry(place).or_default().push(at),
-                Verdict::Hold { until, why } => self.hold(at, until, why),
+                Verdict::Hold { until, why } => self.hold(at, (now, until), why),
                 Verdict::Never(why) => self.settle(Unit::Single(at), now, Dead::Unwanted, why.as_str()),
             }
         }
@@ -310,7 +312,7 @@ impl Desk {
     fn group(&mut self, place: &Place, members: &[ItemRef], now: i64) {
         let unit = if let [alone] = members {
             if let Some(item) = self.change(*alone) {
-                (item.state, item.released, item.planned) = (State::Waiting, true, now);
+                (item.state, item.released) = (State::Waiting, true);
             }
             Unit::Single(*alone)
         } else {
@@ -405,7 +407,9 @@ impl Desk {
     fn settle(&mut self, unit: Unit, now: i64, why: Dead, note: &str) {
         let members = self.members(unit);
         if let Some(channel) = members.first().and_then(|at| self.item(*at)).map(|item| item.place.channel) {
-            self.told.push(Told { channel, what: why.as_str(), count: members.len(), took_ms: 0 });
+            let more = members.iter().filter_map(|at| self.item(*at)).map(|item| item.more).sum::<u64>();
+            let count = members.len().saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
+            self.told.push(Told { channel, what: why.as_str(), count, took_ms: 0 });
         }
         self.close(unit, State::Dead { at: now, why }, Some(note));
     }

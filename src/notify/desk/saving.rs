@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{CROWD_MS, Desk, Group, ItemRef, Told, Unit};
+use crate::domain::Priority;
 use crate::notify::delivery::{Dead, DeliveryId, Held, Place};
 use crate::notify::raised::Raised;
 use crate::notify::schedule::Limits;
@@ -46,13 +47,10 @@ impl Desk {
     /// Takes a segment from the directory. Call [`Desk::open`] when all are there.
     pub fn load(&mut self, key: SegmentKey, version: u64, stored: Stored) {
         self.known.extend(stored.items.iter().map(Item::id));
-        for (index, item) in stored.items.iter().enumerate().filter(|(_, item)| !item.state.is_settled()) {
+        for item in stored.items.iter().filter(|item| !item.state.is_settled()) {
             self.pending += 1;
             let crowd = self.crowds.entry(item.place.clone()).or_default();
             crowd.count += 1;
-            if item.more > 0 {
-                crowd.summary = Some(ItemRef { segment: key, index });
-            }
         }
         let Stored { from, next, items } = stored;
         self.segments.insert(key, Segment { items, from, next, next_saved: next, version, changes: 0, saved: 0 });
@@ -121,7 +119,7 @@ impl Desk {
             let Some(raised) = raised else { break };
             let id = DeliveryId::of(raised.id, &place);
             let is_crowded = self.is_crowded(&place);
-            if self.known.contains(&id) || (is_crowded && self.counts_with_others(&place)) {
+            if self.known.contains(&id) || (is_crowded && self.counts_with_others(key, &place, raised)) {
                 continue;
             }
             self.known.insert(id);
@@ -147,8 +145,10 @@ impl Desk {
             let crowd = self.crowds.entry(place).or_default();
             crowd.count += 1;
             if is_crowded {
-                crowd.summary = Some(at);
-                self.hold(at, now.saturating_add(CROWD_MS), Held::Storm);
+                crowd.summaries.insert((raised.kind, raised.priority), at);
+                // What is urgent waits only where it is to be held.
+                let wait = if raised.priority == Priority::Urgent { 0 } else { CROWD_MS };
+                self.hold(at, (now, now.saturating_add(wait)), Held::Storm);
             } else {
                 self.after_saving(Unit::Single(at), &[at]);
             }
@@ -166,10 +166,12 @@ impl Desk {
         count >= self.limits.place_max() || (count >= Limits::FEW && self.pending >= self.limits.pending_max)
     }
 
-    /// Counts one more with the summary of a place, if there is one that has not begun to go out.
-    fn counts_with_others(&mut self, place: &Place) -> bool {
-        let Some(at) = self.crowds.get(place).and_then(|crowd| crowd.summary) else { return false };
-        if !self.item(at).is_some_and(|item| matches!(item.state, State::Held { .. })) {
+    /// Counts one more with the summary of its place, type and priority (it is told, held and ended as that is), if there is one that has
+    /// not begun to go out and is saved together with the position that moves behind this one: in the segment that is being filled.
+    fn counts_with_others(&mut self, filling: SegmentKey, place: &Place, raised: &Raised) -> bool {
+        let summary = self.crowds.get(place).and_then(|crowd| crowd.summaries.get(&(raised.kind, raised.priority)));
+        let Some(at) = summary.copied().filter(|at| at.segment == filling) else { return false };
+        if !self.item(at).is_some_and(|item| matches!(item.state, State::Held { .. }) && item.attempts == 0) {
             return false;
         }
         if let Some(item) = self.change(at) {

@@ -398,7 +398,7 @@ fn a_digest_that_is_snoozed_for_days_does_not_expire_also_over_restarts() {
     assert_eq!((jobs.len(), jobs[0].contents.len()), (1, 2));
     // From then on it has its day.
     desk.done(T0 + 70 * HOUR, &jobs[0], &Outcome::down("x"));
-    desk.sweep(T0 + 93 * HOUR);
+    desk.sweep(T0 + 90 * HOUR);
     assert_eq!(desk.pending(), 2);
     desk.sweep(T0 + 95 * HOUR);
     assert_eq!(desk.pending(), 0);
@@ -499,4 +499,53 @@ fn when_all_together_have_too_much_who_has_little_is_still_heard_of_one_by_one()
     assert!(before <= few.pending_max + 10 * (Limits::FEW + 1), "{before}");
     plan(&mut desk, "late", 50);
     assert_eq!(desk.pending(), before + 50);
+}
+
+#[test]
+fn what_is_urgent_is_not_counted_with_what_waits_for_the_morning() {
+    struct Night;
+    impl Wishes for Night {
+        fn verdict(&self, _: &UserId, _: Channel, _: NotificationType, priority: Priority, _: i64) -> Verdict {
+            let until = T0 + 8 * HOUR;
+            if priority == Priority::Urgent { Verdict::Now } else { Verdict::Hold { until, why: Held::QuietHours } }
+        }
+    }
+    let (mut desk, mut shelf) = (Desk::new(Limits { pending_max: 1_000, channel_in_flight: 1_000, ..limits() }), Shelf::default());
+    for seq in 0..600 {
+        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::Low, T0)), vec![place("ann", Channel::Email)]);
+    }
+    shelf.save(&mut desk);
+    assert!(desk.take(T0, &Night).is_empty());
+    desk.plan(T0, 0, 600, Some(&raised(600, Priority::Urgent, T0)), vec![place("ann", Channel::Email)]);
+    desk.plan(T0, 0, 601, Some(&raised(601, Priority::Urgent, T0)), vec![place("ann", Channel::Email)]);
+    desk.take(T0, &Night);
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0, &Night);
+    assert_eq!(jobs.iter().map(|job| job.contents.len() as u64 + job.more).sum::<u64>(), 2, "{jobs:?}");
+    assert!(jobs.iter().all(|job| job.contents.iter().all(|raised| raised.priority == Priority::Urgent)), "{jobs:?}");
+}
+
+#[test]
+fn a_count_is_saved_with_the_position_that_it_belongs_to() {
+    let few = Limits { pending_max: 500, ..limits() };
+    let mut desk = Desk::new(few);
+    let mut shelf = Shelf::default();
+    let of = |seq| raised(seq, Priority::High, T0);
+    // A place is crowded by partition 1; what comes in partition 0 is not counted there.
+    for seq in 0..200 {
+        desk.plan(T0, 1, seq, Some(&of(seq)), vec![place("ann", Channel::Email)]);
+    }
+    for seq in 200..300 {
+        desk.plan(T0, 0, seq, Some(&of(seq)), vec![place("ann", Channel::Email)]);
+    }
+    shelf.save(&mut desk);
+    for save in desk.to_save_at_the_end() {
+        assert!(save.changes == 0, "all is saved: {save:?}");
+    }
+    for (key, (_, body)) in &shelf.0 {
+        let stored: Stored = serde_json::from_slice(body).unwrap();
+        let counted: u64 = stored.items.iter().map(|item| item.more + 1).sum();
+        assert_eq!(counted, if key.partition == 1 { 200 } else { 100 }, "{key:?}");
+        assert_eq!(stored.next, if key.partition == 1 { 200 } else { 300 });
+    }
 }
