@@ -19,6 +19,7 @@ use kafka::proxy::Proxy;
 use ordergate::engine::{Claimant, Replica};
 use ordergate::log::StoredRecord;
 use ordergate::wire::frame;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -333,7 +334,7 @@ fn a_broker_that_stands_still_costs_time_and_no_memory_and_late_orders_expire() 
     // It stalls over what it had fetched by then; on a busy machine that may be nothing.
     let said = (0..4).find_map(|_| {
         fleet.signal(0, "STOP");
-        std::thread::sleep(Duration::from_secs(1));
+        expect_backlog(&cluster, 300);
         cluster.freeze(0);
         fleet.signal(0, "CONT");
         let said = fleet.says(0, "COMMIT_STALLED", Duration::from_secs(6));
@@ -364,6 +365,17 @@ fn a_broker_that_stands_still_costs_time_and_no_memory_and_late_orders_expire() 
     fleet.stop_all();
     expect_no_late_approval(&cluster, &decided);
     cluster.audit_clean(&["--drained"]);
+}
+
+/// Waits until the broker has taken so many more orders.
+fn expect_backlog(cluster: &Cluster, more: i64) {
+    let client: BaseConsumer = cluster.client().create().unwrap();
+    let taken = || client.fetch_watermarks("orders.intents", 0, Duration::from_secs(10)).unwrap().1;
+    let (before, begun) = (taken(), Instant::now());
+    while taken() < before + more {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the flow has ended");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn stale_lines(desk: &Desk, count: usize) -> Vec<String> {
