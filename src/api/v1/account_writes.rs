@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use super::accounts::{AccountView, account_view, limits_value};
 use super::books::{Books, by, written};
-use super::json::{Json, answer, filled};
+use super::json::{Json, answer, filled, optional_object};
 use super::page::PathId;
 use super::risk_rules::OWNERS_MAX;
 use super::words::StateWord;
@@ -111,7 +111,7 @@ pub struct OpenBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     day_roll: Option<String>,
     /// Its limits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsBody>,
 }
 

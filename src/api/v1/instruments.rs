@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::accounts::limits_value;
 use super::books::{Books, by, written};
-use super::json::{Json, answer};
+use super::json::{Fields, Json, answer};
 use super::page::{LIMIT, Page, PathId};
 use super::words::StateWord;
 use crate::api::caller::Caller;
@@ -437,14 +437,15 @@ async fn set_settings(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
-    body: Json<serde_json::Map<String, Value>>,
+    body: Json<Fields>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    if body.value.contains_key("event") {
+    let Fields(fields) = body.value;
+    if fields.contains_key("event") {
         return Err(Problem::new(ApiCode::InvalidField, "no setting").field("event"));
     }
     caller.require_operator()?;
-    let record = ControlRecord::new("settings.set", "settings:gate", "gate_settings_set", Value::Object(body.value));
+    let record = ControlRecord::new("settings.set", "settings:gate", "gate_settings_set", Value::Object(fields));
     let record = record.replacing(books.ask(0, settings_value).await?);
     let source = books.write(&caller, None, record).await?;
     Ok(written(StatusCode::OK, source, &books.ask(0, settings_value).await?))

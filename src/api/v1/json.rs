@@ -48,14 +48,42 @@ pub async fn bytes(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> 
     Ok(body::read(headers, body, &limits, &Gauge::default()).await?.bytes)
 }
 
-/// Reads an object.
+/// Reads an object. Straight from the bytes: whoever collects its fields first no longer sees which came twice.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let value: Map<String, Value> = serde_json::from_slice(bytes)
-        .map_err(|error| Problem::new(ApiCode::MalformedBody, format!("the body is no JSON object: {error}")))?;
-    serde_path_to_error::deserialize(Value::Object(value)).map_err(|error| {
-        let path = error.path().to_string();
-        Problem::new(ApiCode::InvalidField, error.into_inner().to_string()).field(if path == "." { "" } else { &path })
-    })
+    let malformed = |why: &dyn fmt::Display| Problem::new(ApiCode::MalformedBody, format!("the body is no JSON object: {why}"));
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(malformed(&"it does not begin with {"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        if !error.inner().is_data() {
+            return malformed(error.inner());
+        }
+        let problem = Problem::new(ApiCode::InvalidField, error.inner().to_string());
+        match field_at_fault(&error.path().to_string(), &error.inner().to_string()) {
+            Some(field) => problem.field(&field),
+            None => problem,
+        }
+    })?;
+    reader.end().map_err(|error| malformed(&error))?;
+    Ok(read)
+}
+
+/// The field that a refusal is about. Of one that is missing or comes twice, the path leads only to the object that should have it.
+fn field_at_fault(path: &str, words: &str) -> Option<String> {
+    let parent = if path == "." { "" } else { path };
+    match (of_parent(words), parent) {
+        (Some(name), "") => Some(name.to_owned()),
+        (Some(name), parent) => Some(format!("{parent}.{name}")),
+        (None, "") => None,
+        (None, path) => Some(path.to_owned()),
+    }
+}
+
+/// The field that the derived code says is missing or comes twice. Only that code says these words, and with a name of ours.
+pub(super) fn of_parent(words: &str) -> Option<&str> {
+    let rest = ["missing field `", "duplicate field `"].into_iter().find_map(|beginning| words.strip_prefix(beginning));
+    rest?.split('`').next()
 }
 
 /// For fields that are objects themselves: `#[serde(deserialize_with = "object")]`.
@@ -92,6 +120,37 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for OnlyMap<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// An object whose fields somebody else judges: each comes once.
+#[derive(Debug)]
+pub struct Fields(pub Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EachOnce)
+    }
+}
+
+struct EachOnce;
+
+impl<'de> Visitor<'de> for EachOnce {
+    type Value = Fields;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Map::new();
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if fields.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+            }
+            fields.insert(name, value);
+        }
+        Ok(Fields(fields))
     }
 }
 
@@ -142,6 +201,11 @@ mod tests {
             (br#"{"name":1,"inner":{"number":1}}"#, ApiCode::InvalidField, Some("name")),
             (br#"{"name":"a","inner":{"number":1,"x":2}}"#, ApiCode::InvalidField, Some("inner.x")),
             (br#"{"name":"a","inner":{"number":1},"x":1}"#, ApiCode::InvalidField, Some("x")),
+            (br#"{"inner":{"number":1}}"#, ApiCode::InvalidField, Some("name")),
+            (br#"{"name":"a","inner":{}}"#, ApiCode::InvalidField, Some("inner.number")),
+            (br#"{"name":"a","name":"b","inner":{"number":1}}"#, ApiCode::InvalidField, Some("name")),
+            (br#"{"name":"a","inner":{"number":1,"number":1}}"#, ApiCode::InvalidField, Some("inner.number")),
+            (br#"{"name":"a","inner":{"number":1}} {}"#, ApiCode::MalformedBody, None),
             (b"{", ApiCode::MalformedBody, None),
             (b"\"\xff\"", ApiCode::MalformedBody, None),
             (b"", ApiCode::MalformedBody, None),
@@ -150,5 +214,7 @@ mod tests {
             let said = problem.body();
             assert_eq!((problem.code(), said.get("field").and_then(Value::as_str)), (code, field), "{said}");
         }
+        assert_eq!(parse::<Fields>(br#"{"a":1,"b":null}"#).unwrap().0.len(), 2);
+        assert_eq!(parse::<Fields>(br#"{"a":1,"b":2,"a":1}"#).unwrap_err().body()["field"], "a");
     }
 }

@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::books::{Books, unknown_account};
-use super::json::{Json, answer};
+use super::json::{Json, answer, optional_object};
 use super::risk_rules::{may_read, rule_of};
 use super::words::{Binds, RuleBody, RuleUseView, SideWord};
 use crate::api::caller::{Caller, now};
@@ -48,13 +48,13 @@ pub struct TestBody {
     #[serde(default)]
     rule_id: Option<String>,
     /// This rule in place of the one with its id, or besides the others.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     rule: Option<RuleBody>,
     /// Only `rule`, without the others.
     #[serde(default)]
     alone: bool,
     /// An order that is held against the rules; without, only the book as it stands is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     intent: Option<TestIntent>,
 }
 

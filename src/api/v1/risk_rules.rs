@@ -294,6 +294,14 @@ pub(super) fn rule_of(body: &RuleBody) -> Result<Rule, Problem> {
     Ok(rule)
 }
 
+/// A refusal of the record, as one of the body: the record holds the rule in a field, and the body is the rule.
+fn of_the_body(problem: Problem) -> Problem {
+    match problem.body()["field"].as_str().and_then(|field| field.strip_prefix("rule.")) {
+        Some(field) => problem.field(field),
+        None => problem,
+    }
+}
+
 fn version(rule: &Rule) -> u64 {
     version_of(&serde_json::to_value(rule_shown(rule)).unwrap_or_default())
 }
@@ -320,7 +328,7 @@ async fn create(
     let fresh = fresh_id("rule");
     let named = body.id.is_some();
     body.id.get_or_insert_with(|| fresh.clone());
-    let asked = rule_of(&body)?;
+    let asked = rule_of(&body).map_err(of_the_body)?;
     if OTHER_PATHS.contains(&asked.id.as_str()) {
         return Err(Problem::new(ApiCode::InvalidField, "the word is a path of its own").field("id"));
     }
@@ -329,10 +337,10 @@ async fn create(
     if !named {
         body.id = Some(begun.id.clone());
     }
-    let rule = rule_of(&body)?;
+    let rule = rule_of(&body).map_err(of_the_body)?;
     has_room(&books, &caller, &rule).await?;
     let record = ControlRecord::new("rule.create", format!("rule:{}", rule.id), "rule_created", json!({"rule": body}));
-    let source = books.write_once(&caller, &begun, None, record).await?;
+    let source = books.write_once(&caller, &begun, None, record).await.map_err(of_the_body)?;
     let mut response = shown(&books, &caller, rule).await?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(positioned(response, source))
@@ -371,22 +379,20 @@ async fn update(
         return Err(Problem::new(ApiCode::InvalidField, "a rule keeps its id").field("id"));
     }
     let seen = versions::wanted(&headers)?;
-    let rule = rule_of(&body)?;
+    let rule = rule_of(&body).map_err(of_the_body)?;
     may_change(&caller, &find(&books, &caller, &id).await?, &rule)?;
     let record = ControlRecord::new("rule.update", format!("rule:{}", rule.id), "rule_updated", json!({"rule": body}));
     let held = changing::hold(&books, &caller, &format!("rule:{id}")).await?;
     let changed = async {
         let before = find(&books, &caller, &id).await?;
-        if seen != version(&before) {
-            return Err(Problem::new(ApiCode::PreconditionFailed, "the rule was changed by somebody else: read it again"));
-        }
+        is_as_seen(seen, &before)?;
         may_change(&caller, &before, &rule)?;
         held.is_still_held(&books)?;
         books.write(&caller, None, record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default())).await
     };
     let changed = changed.await;
     held.let_go(&books, &caller).await;
-    let source = changed?;
+    let source = changed.map_err(of_the_body)?;
     Ok(positioned(shown(&books, &caller, rule).await?, source))
 }
 
@@ -400,22 +406,35 @@ fn may_change(caller: &Caller, before: &Rule, after: &Rule) -> Result<(), Proble
     }
 }
 
-/// Deletes a rule, with its latches and episodes.
-#[utoipa::path(delete, path = "/risk-rules/{id}", tag = "risk-rules", params(("id" = String, Path, description = "The rule's id")),
-    responses((status = 200, description = "The rule as it was", body = RuleShown)))]
+/// Whether a rule is still as whoever changes it saw it.
+fn is_as_seen(seen: u64, rule: &Rule) -> Result<(), Problem> {
+    if seen == version(rule) {
+        return Ok(());
+    }
+    Err(Problem::new(ApiCode::PreconditionFailed, "the rule was changed by somebody else: read it again"))
+}
+
+/// Deletes a rule, with its latches and episodes. With `If-Match` only as it was seen.
+#[utoipa::path(delete, path = "/risk-rules/{id}", tag = "risk-rules", params(
+    ("id" = String, Path, description = "The rule's id"),
+    ("If-Match" = Option<String>, Header, description = "The ETag of the rule that you saw"),
+), responses((status = 200, description = "The rule as it was", body = RuleShown), (status = 412, description = "Somebody else changed it")))]
 async fn remove(
     State(books): State<Arc<Books>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
+    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
+    let seen = versions::wanted_if_any(&headers)?;
     may_write(&caller, &find(&books, &caller, &id).await?)?;
     may_loosen(&caller)?;
     let held = changing::hold(&books, &caller, &format!("rule:{id}")).await?;
     let deleted = async {
         let before = find(&books, &caller, &id).await?;
         may_write(&caller, &before)?;
+        seen.map_or(Ok(()), |seen| is_as_seen(seen, &before))?;
         let record = ControlRecord::new("rule.delete", format!("rule:{}", before.id), "rule_deleted", json!({"id": before.id.as_str()}));
         let record = record.replacing(serde_json::to_value(rule_shown(&before)).unwrap_or_default());
         held.is_still_held(&books)?;

@@ -15,6 +15,7 @@ use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserializer, Serialize};
 use zeroize::Zeroizing;
 
+use super::json::of_parent;
 use crate::api::guard;
 use crate::api::limits::Limits;
 use crate::api::problem::{ApiCode, Problem};
@@ -81,17 +82,18 @@ fn refused(path: &str, error: &serde_json::Error) -> Problem {
     if !error.is_data() {
         return Problem::new(ApiCode::MalformedBody, format!("the body is no JSON object: {at}"));
     }
-    // Only the derived code says these words, and with a name of ours.
     let words = error.to_string();
-    for (beginning, what) in [("missing field `", "it is missing"), ("duplicate field `", "it is given twice")] {
-        if let Some(field) = words.strip_prefix(beginning).and_then(|rest| rest.split('`').next()) {
-            return Problem::new(ApiCode::InvalidField, what).field(field);
-        }
+    if let Some(field) = of_parent(&words) {
+        let what = if words.starts_with("missing") { "it is missing" } else { "it is given twice" };
+        return Problem::new(ApiCode::InvalidField, what).field(field);
     }
-    let known = ["broker", "name", "environment", "owner", "expires_at", "status", "key", "secret", "passphrase"];
-    match known.iter().find(|known| **known == path) {
-        Some(field) => Problem::new(ApiCode::InvalidField, format!("not of its type, or not one of its words: {at}")).field(field),
-        None => Problem::new(ApiCode::InvalidField, format!("a field that is not known: {at}; known are {}", known.join(", "))),
+    // Of the words about a field that is not known, those behind the last comma are ours, and name the ones that are.
+    match words.strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected ")) {
+        Some((_, known)) => {
+            let known = known.split(" at line ").next().unwrap_or_default();
+            Problem::new(ApiCode::InvalidField, format!("a field that is not known: {at}; expected {known}"))
+        }
+        None => Problem::new(ApiCode::InvalidField, format!("not of its type, or not one of its words: {at}")).field(path),
     }
 }
 
@@ -191,6 +193,7 @@ mod tests {
             (r#"{"name":"n","secret":"canary\x"}"#, ApiCode::MalformedBody, None),
             (r#"{"name":"n","canary":"canary"}"#, ApiCode::InvalidField, None),
             (r#"{"name":"n","missing field `canary`":"canary"}"#, ApiCode::InvalidField, None),
+            (r#"{"name":"n","x`, expected `canary`":1}"#, ApiCode::InvalidField, None),
             (r#"{"name":["canary"],"secret":"canary"}"#, ApiCode::InvalidField, Some("name")),
             (r#"{"name":"n","secret":{"canary":1}}"#, ApiCode::InvalidField, Some("secret")),
             (r#"{"name":"n","secret":"canary","passphrase":["canary"]}"#, ApiCode::InvalidField, Some("passphrase")),
@@ -201,6 +204,8 @@ mod tests {
             let problem = parse::<Given>(body.as_bytes()).err().unwrap();
             let said = problem.body().to_string();
             assert!(!said.contains("canary"), "{said}");
+            let lists = said.contains("not known");
+            assert!(!lists || said.contains("expected one of `name`, `secret`, `passphrase`\""), "{said}");
             assert_eq!((problem.code(), problem.body()["field"].as_str()), (code, field), "{body}: {said}");
         }
     }

@@ -25,6 +25,14 @@ pub fn wanted(headers: &HeaderMap) -> Result<u64, Problem> {
     text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok()).ok_or_else(broken)
 }
 
+/// The same where the request may say none.
+///
+/// # Errors
+/// It says one, and not as we said it.
+pub fn wanted_if_any(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    headers.contains_key(header::IF_MATCH).then(|| wanted(headers)).transpose()
+}
+
 /// A conflict, as the answer to an update that said which version it saw.
 #[must_use]
 pub fn refused(problem: Problem) -> Problem {

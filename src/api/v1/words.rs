@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::json::optional_object;
 use crate::domain::{Figure, Money, Reason, Rule};
 use crate::gate::RuleUse;
 use crate::risk::statistics::to_units;
@@ -138,7 +139,7 @@ pub struct RuleBody {
     /// What a breach does.
     pub action: ActionWord,
     /// What it covers; everything when it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
     pub scope: Option<ScopeBody>,
     /// Whether it is evaluated at all; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
