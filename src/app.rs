@@ -105,7 +105,7 @@ impl Daemon {
         let face = Face::new(log.topics(), shards.clone(), names_of(config), limits_seen.clone(), stop_seen.clone());
         let entrance = &control.entrance;
         let face = face.routed(log.verdicts()).forced(log.given_up()).behind(entrance.door.clone());
-        let face = face.beside(control.replicas()).noting(entrance.desk.audit.clone());
+        let face = face.beside(control.replicas()).noting(entrance.desk.audit.clone()).answering(control.answered());
         let (http_at, metrics_at) = (http.1, metrics.as_ref().map(|(_, at)| *at));
         let live = control.live(limits_seen.clone(), stop_seen.clone());
         live.start(runtime.handle());

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Caller, Scope};
 use super::health::json_bytes;
+use super::positions::positioned;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
 use super::{Face, body, guard};
@@ -58,7 +59,9 @@ pub async fn post(
     let decided = timeout_at(deadline, decide(&face, record)).await;
     drop(body.share);
     match decided {
-        Ok(decided) => decided.map(json_bytes).map_err(|problem| problem.with("client_order_id", client_order_id.as_str())),
+        Ok(decided) => decided
+            .map(|(decision, source)| positioned(json_bytes(decision), &source))
+            .map_err(|problem| problem.with("client_order_id", client_order_id.as_str())),
         Err(_) => Err(too_late(client_order_id, timeout_ms)),
     }
 }
@@ -105,12 +108,13 @@ fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
     }
 }
 
-async fn decide(face: &Face, record: NewRecord) -> Result<Vec<u8>, Problem> {
+/// The decision, and where the record stands.
+async fn decide(face: &Face, record: NewRecord) -> Result<(Vec<u8>, Vec<Source>), Problem> {
     // Before the append: the decision may come before we know where the intent stands.
     let expected = face.verdicts.as_ref().map(|verdicts| verdicts.expect());
     let placed = face.append(vec![record]).await?;
     let source = placed.first().and_then(source_of).ok_or_else(|| Problem::new(ApiCode::Internal, "the log named no place"))?;
-    match (face.gates.shard(source.partition), expected) {
+    let decided = match (face.gates.shard(source.partition), expected) {
         (Some(shard), None) => told(shard.answer(source).await),
         (None, None) => Err(Problem::new(ApiCode::Internal, "no shard reads this partition")),
         (None, Some(expected)) => heard(expected.of(source).await),
@@ -123,7 +127,8 @@ async fn decide(face: &Face, record: NewRecord) -> Result<Vec<u8>, Problem> {
                 decision = &mut decision => heard(decision),
             }
         }
-    }
+    };
+    decided.map(|decision| (decision, face.answered.note(&placed)))
 }
 
 fn told(answer: Result<Answer, RecvError>) -> Result<Vec<u8>, Problem> {

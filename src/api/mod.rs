@@ -13,6 +13,7 @@ mod intents;
 mod limits;
 mod measure;
 mod noted;
+pub mod positions;
 mod problem;
 mod query;
 mod rate;
@@ -45,6 +46,7 @@ pub use serve::{Listening, serve, stopped};
 
 use caller::Door;
 use limits::Gauge;
+use positions::Answered;
 
 /// The shards of this process.
 pub trait Gates: Send + Sync {
@@ -76,6 +78,7 @@ pub struct Face {
     door: Door,
     replicas: Option<Arc<Replicas>>,
     audit: Option<Arc<Audit>>,
+    answered: Arc<Answered>,
 }
 
 impl Face {
@@ -101,6 +104,7 @@ impl Face {
             door: Door::open(),
             replicas: None,
             audit: None,
+            answered: Arc::default(),
         }
     }
 
@@ -120,6 +124,12 @@ impl Face {
     #[must_use]
     pub fn noting(self, audit: Arc<Audit>) -> Self {
         Self { audit: Some(audit), ..self }
+    }
+
+    /// The same, noting what it answers for those who read it.
+    #[must_use]
+    pub fn answering(self, answered: Arc<Answered>) -> Self {
+        Self { answered, ..self }
     }
 
     /// The face of a log of several shards, some of which other instances own.

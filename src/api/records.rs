@@ -17,6 +17,7 @@ use super::caller::{Caller, Scope};
 use super::health::json_answer;
 use super::limits::Limits;
 use super::noted::Operated;
+use super::positions::positioned;
 use super::problem::{ApiCode, Problem};
 use super::query::Query;
 use super::{Face, body, guard};
@@ -52,7 +53,8 @@ pub async fn post(
     }
     let placed = appended?;
     drop(body.share);
-    Ok(json_answer(&json!({"records": placed.len(), "positions": positions(&placed, &face.names)})))
+    let answer = json_answer(&json!({"records": placed.len(), "positions": positions(&placed, &face.names)}));
+    Ok(positioned(answer, &face.answered.note(&placed)))
 }
 
 impl Face {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::api::positions::{Answered, Inputs, Reader, arrived};
 use crate::api::v1::charts;
 use crate::chart::{Bounds, Charts, Days, Options};
 use crate::cli::{Exit, Failure, OrExit};
@@ -28,6 +30,7 @@ pub(super) fn start(topics: Arc<dyn Topics>, config: &Config) -> Result<Option<A
 }
 
 /// Their paths of the API.
-pub(super) fn area(charts: Arc<Charts>) -> OpenApiRouter {
-    charts::routes().with_state(charts)
+pub(super) fn area(charts: Arc<Charts>, answered: Arc<Answered>) -> OpenApiRouter {
+    let inputs = Arc::new(Inputs { reader: Reader::Charts(charts.clone()), answered });
+    charts::routes().layer(from_fn_with_state(inputs, arrived)).with_state(charts)
 }

@@ -13,6 +13,7 @@ use super::people::{self, Entrance};
 use super::replicas::Followers;
 use super::{Shards, charts, notifications, vault};
 use crate::api::Limits;
+use crate::api::positions::Answered;
 use crate::api::v1::ws::{self, Live, Sources};
 use crate::api::v1::{Areas, audit_routes};
 use crate::chart::Charts;
@@ -51,6 +52,7 @@ pub(super) struct ControlPlane {
     followers: Followers,
     notifier: Option<Arc<Notifier>>,
     charts: Option<Arc<Charts>>,
+    answered: Arc<Answered>,
 }
 
 impl ControlPlane {
@@ -70,7 +72,7 @@ impl ControlPlane {
         let (people, owners) = (&entrance.desk.people, followers.replicas.clone());
         let notifier = notifications::start(runtime.handle(), topics.clone(), people, owners, config).inspect_err(stop)?;
         let charts = charts::start(topics.clone(), config).inspect_err(stop)?;
-        Ok(Self { entrance, topics, trails, followers, notifier, charts })
+        Ok(Self { entrance, topics, trails, followers, notifier, charts, answered: Arc::default() })
     }
 
     /// What is told over WebSockets: so many as the limits say, until the stop.
@@ -92,17 +94,27 @@ impl ControlPlane {
         self.followers.replicas.clone()
     }
 
+    /// What this process has answered: what is read here is not older.
+    pub(super) fn answered(&self) -> Arc<Answered> {
+        self.answered.clone()
+    }
+
     /// Its paths of the API.
     pub(super) fn areas(&self, live: &Arc<Live>) -> Areas {
-        let mut areas = Areas { inside: self.followers.areas(), outside: vec![ws::routes().with_state(live.clone())] };
-        areas.inside.push(vault::area(self.entrance.desk.vault.clone(), self.topics.clone(), self.trails.directory.clone()));
+        let directory = &self.trails.directory;
+        let mut areas = Areas {
+            inside: self.followers.areas(self.answered()),
+            in_directory: vec![vault::area(self.entrance.desk.vault.clone(), self.topics.clone(), directory.clone())],
+            outside: vec![ws::routes().with_state(live.clone())],
+            directory: Some(directory.clone()),
+        };
         areas.inside.push(audit_routes().with_state(self.topics.clone()));
         if let Some(notifier) = &self.notifier {
             let (inside, outside) = notifications::areas(notifier, &self.trails);
-            areas.inside.push(inside);
+            areas.in_directory.push(inside);
             areas.outside.push(outside);
         }
-        areas.inside.extend(self.charts.clone().map(charts::area));
+        areas.inside.extend(self.charts.clone().map(|charts| charts::area(charts, self.answered())));
         areas
     }
 

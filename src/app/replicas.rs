@@ -13,7 +13,8 @@ use super::claimant_of;
 use super::control::Trails;
 use super::log_side::{LogSide, partitioner};
 use crate::api::Gates;
-use crate::api::v1::books::{Books, Committed, aged, arrived};
+use crate::api::positions::{Answered, Inputs, Reader, arrived};
+use crate::api::v1::books::{Books, Committed, aged};
 use crate::api::v1::books_routes;
 use crate::api::v1::system::{self, System};
 use crate::api::v1::turns::Turns;
@@ -73,9 +74,10 @@ impl Followers {
     }
 
     /// Their paths of the API.
-    pub fn areas(&self) -> Vec<OpenApiRouter> {
+    pub fn areas(&self, answered: Arc<Answered>) -> Vec<OpenApiRouter> {
+        let inputs = Arc::new(Inputs { reader: Reader::Books(self.replicas.clone()), answered });
         let books = books_routes().layer(from_fn_with_state(self.books.clone(), aged));
-        let books = books.layer(from_fn_with_state(self.books.clone(), arrived)).with_state(self.books.clone());
+        let books = books.layer(from_fn_with_state(inputs, arrived)).with_state(self.books.clone());
         vec![books, system::routes().with_state(self.system.clone())]
     }
 

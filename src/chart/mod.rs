@@ -26,7 +26,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
-use crate::log::Topics;
+use crate::domain::Source;
+use crate::log::{Topic, Topics};
 
 pub use bar::{Bar, Origin, Stamp};
 pub use projection::{Bounds, Feed};
@@ -110,6 +111,19 @@ impl Charts {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
+    }
+
+    /// Waits until the record at a place is drawn, if it is one that charts read.
+    pub async fn has_passed(&self, source: Source) {
+        let Some(feed) = Feed::of(Topic::Input(source.topic)) else { return };
+        let mut changes = self.changes();
+        let is_drawn = |_: &u64| match &*self.shared.state() {
+            State::Here { projection, .. } => projection.position(feed, source.partition).next > source.offset,
+            // Whoever asks for them hears so.
+            State::Away { .. } => true,
+        };
+        // It ends with the charts, and then they are not shown.
+        let _ = changes.wait_for(is_drawn).await;
     }
 
     /// Where days begin.

@@ -31,22 +31,40 @@ pub fn position_text(source: Source) -> String {
     format!("{}:{}:{}", source.topic.as_str(), source.partition, source.offset)
 }
 
-/// The positions in a header: several with commas between. Those of topics that no shard reads are passed over.
-///
-/// # Errors
-/// What is no position.
-pub fn parse_positions(text: &str) -> Result<Vec<Source>, String> {
-    let mut found = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let mut words = part.rsplitn(3, ':');
-        let (offset, partition, topic) = (words.next(), words.next(), words.next());
-        let numbers = offset.and_then(|text| text.parse().ok()).zip(partition.and_then(|text| text.parse().ok()));
-        let (Some((offset, partition)), Some(topic)) = (numbers, topic) else { return Err(part.to_owned()) };
-        if let Some(topic) = InputTopic::parse(topic) {
-            found.push(Source { topic, partition, offset });
+/// The same of a record of the directory.
+#[must_use]
+pub fn directory_text(offset: u64) -> String {
+    format!("{}:0:{offset}", Topic::Directory.name())
+}
+
+/// The positions that a request brings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// Those of inputs.
+    pub inputs: Vec<Source>,
+    /// The furthest of the directory.
+    pub directory: Option<u64>,
+}
+
+impl Positions {
+    /// Reads a header's: several with commas between. Those of topics that nobody waits for are passed over.
+    ///
+    /// # Errors
+    /// What is no position.
+    pub fn read(&mut self, text: &str) -> Result<(), String> {
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let mut words = part.rsplitn(3, ':');
+            let (offset, partition, topic) = (words.next(), words.next(), words.next());
+            let numbers = offset.and_then(|text| text.parse().ok()).zip(partition.and_then(|text| text.parse().ok()));
+            let (Some((offset, partition)), Some(topic)) = (numbers, topic) else { return Err(part.to_owned()) };
+            if topic == Topic::Directory.name() {
+                self.directory = self.directory.max(Some(offset));
+            } else if let Some(topic) = InputTopic::parse(topic) {
+                self.inputs.push(Source { topic, partition, offset });
+            }
         }
+        Ok(())
     }
-    Ok(found)
 }
 
 /// Who asks for a record, from where, and why.
@@ -381,12 +399,16 @@ mod tests {
     #[test]
     fn a_position_reads_as_it_is_written_and_others_are_passed_over() {
         let source = Source { topic: InputTopic::Control, partition: 0, offset: 17 };
-        assert_eq!(position_text(source), "gate.control:0:17");
-        assert_eq!(parse_positions("gate.control:0:17"), Ok(vec![source]));
-        assert_eq!(parse_positions(" gate.control:0:17 , gate.directory:0:4"), Ok(vec![source]));
-        assert_eq!(parse_positions(""), Ok(vec![]));
+        assert_eq!((position_text(source).as_str(), directory_text(4).as_str()), ("gate.control:0:17", "gate.directory:0:4"));
+        let read = |text: &str| {
+            let mut found = Positions::default();
+            found.read(text).map(|()| (found.inputs, found.directory))
+        };
+        assert_eq!(read("gate.control:0:17"), Ok((vec![source], None)));
+        assert_eq!(read(" gate.control:0:17 , gate.directory:0:4,gate.directory:0:2, gate.audit:0:1"), Ok((vec![source], Some(4))));
+        assert_eq!(read(""), Ok((vec![], None)));
         for wrong in ["17", "gate.control:0", "gate.control:x:1", "gate.control:0:-1", "gate.control:0:1;"] {
-            assert!(parse_positions(wrong).is_err(), "{wrong}");
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -7,12 +7,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,9 +19,10 @@ use super::idempotency::{self, Begun, REMEMBERED_MS};
 use super::json::answer;
 use super::turns::Turns;
 use crate::api::caller::{Caller, now};
+use crate::api::positions::{self, FRESH_PATIENCE};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::records::log_problem;
-use crate::control::commands::{By, CommandError, Commands, ControlRecord, parse_positions, position_text};
+use crate::control::commands::{By, CommandError, Commands, ControlRecord, position_text};
 use crate::control::decisions::{Decisions, IndexError};
 use crate::control::directory::DirectoryService;
 use crate::control::replica::{ReplicaError, Replicas};
@@ -31,16 +31,8 @@ use crate::engine::Partitioner;
 use crate::gate::Gate;
 use crate::risk::correlation::Pairs;
 
-/// The header with the position of a record.
-pub const POSITION: &str = "x-ordergate-position";
 /// The header that says how old the books were that an answer comes from, in ms.
 const AGE: &str = "x-ordergate-age-ms";
-/// How long a request waits for the position that it brings.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a read waits for what was answered before it; then it answers with what there is.
-const FRESH_PATIENCE: Duration = Duration::from_secs(1);
-
 /// What was begun this long ago and is not in the log will not come there: a producer gives up earlier.
 pub(super) const UNDER_WAY_MS: Millis = 60_000;
 
@@ -79,18 +71,6 @@ pub async fn aged(State(books): State<Arc<Books>>, request: Request, next: Next)
     answer
 }
 
-/// Middleware: a request that brings a position is handled when the books have come so far. What stops trading waits for nothing.
-pub async fn arrived(State(books): State<Arc<Books>>, request: Request, next: Next) -> Response {
-    let stops = ["/kill", "/state", "/trading-states"].iter().any(|end| request.uri().path().ends_with(end));
-    if stops && !request.method().is_safe() {
-        return next.run(request).await;
-    }
-    match books.arrive(request.headers()).await {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
 fn readable(caller: &Caller, account: &str) -> Result<AccountId, Problem> {
     AccountId::parse(account.as_bytes()).filter(|id| caller.may_read(id.as_str())).ok_or_else(unknown_account)
 }
@@ -108,23 +88,6 @@ impl Books {
     #[must_use]
     pub fn shard_of(&self, account: AccountId) -> u32 {
         self.partitioner.partition(account.as_bytes(), self.replicas.count())
-    }
-
-    /// Waits for the position that a request brings, if it brings one.
-    ///
-    /// # Errors
-    /// It is no position, or not reached in time.
-    pub async fn arrive(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        for value in headers.get_all(POSITION) {
-            let wrong = |_| {
-                Problem::new(ApiCode::InvalidParameter, "X-Ordergate-Position is no position that we gave").field("X-Ordergate-Position")
-            };
-            let text = value.to_str().map_err(|_| String::new()).map_err(wrong)?;
-            for source in parse_positions(text).map_err(wrong)? {
-                self.replicas.wait_for(source, PATIENCE).await.map_err(replica_problem)?;
-            }
-        }
-        Ok(())
     }
 
     /// Waits until a replica has folded what this process has answered. One that is late answers as it is.
@@ -287,11 +250,8 @@ pub fn written(status: StatusCode, source: Source, value: &impl Serialize) -> Re
 
 /// The same answer with a position.
 #[must_use]
-pub fn positioned(mut response: Response, source: Source) -> Response {
-    if let Ok(position) = HeaderValue::from_str(&position_text(source)) {
-        response.headers_mut().insert(POSITION, position);
-    }
-    response
+pub fn positioned(response: Response, source: Source) -> Response {
+    positions::positioned(response, &[source])
 }
 
 /// How a replica that does not answer is told.

@@ -51,6 +51,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::caller::{Door, identify, locate};
+use super::positions::{directory_arrived, directory_placed};
+use crate::control::directory::DirectoryService;
 use crate::log::Topics;
 
 use super::{Face, intents, records, topics};
@@ -71,8 +73,12 @@ const DOCS: &str = "/api/docs";
 pub struct Areas {
     /// What only someone may ask who proved who they are: handlers find a `Caller`.
     pub inside: Vec<OpenApiRouter>,
+    /// The same of what is written to the directory.
+    pub in_directory: Vec<OpenApiRouter>,
     /// What proves by itself who asks, or tells nothing to strangers: handlers find an `Address`.
     pub outside: Vec<OpenApiRouter>,
+    /// The directory whose positions are told and waited for.
+    pub directory: Option<Arc<DirectoryService>>,
 }
 
 /// Records, intents, topics: what the daemon had first.
@@ -151,16 +157,25 @@ pub fn openapi_json() -> String {
 pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Areas) -> Router {
     let mut inside: OpenApiRouter = face_routes().with_state(face);
     let mut outside: OpenApiRouter = OpenApiRouter::new();
+    let mut in_directory = OpenApiRouter::new();
     if let Some(desk) = desk {
-        inside = inside.merge(desk_routes().with_state(desk.clone()));
+        in_directory = in_directory.merge(desk_routes().with_state(desk.clone()));
         outside = outside.merge(auth::public_routes().with_state(desk));
     }
-    inside = more.inside.into_iter().fold(inside, OpenApiRouter::merge);
+    in_directory = more.in_directory.into_iter().fold(in_directory, OpenApiRouter::merge);
+    if let Some(directory) = &more.directory {
+        in_directory = in_directory.layer(from_fn_with_state(directory.clone(), directory_placed));
+    }
+    inside = more.inside.into_iter().fold(inside.merge(in_directory), OpenApiRouter::merge);
     outside = more.outside.into_iter().fold(outside, OpenApiRouter::merge);
     let at_prefix = |routes: OpenApiRouter| OpenApiRouter::new().nest(PREFIX, routes).split_for_parts().0;
     let inside = at_prefix(inside).route_layer(from_fn_with_state(door.clone(), identify));
     let outside = at_prefix(outside).merge(docs()).route_layer(from_fn_with_state(door.clone(), locate));
-    inside.merge(outside)
+    let all = inside.merge(outside);
+    match more.directory {
+        Some(directory) => all.layer(from_fn_with_state(directory, directory_arrived)),
+        None => all,
+    }
 }
 
 /// The page that shows the document, with everything that it needs.
