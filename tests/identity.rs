@@ -272,7 +272,7 @@ fn who_is_refused_before_the_body_was_read_hears_it_and_asks_on_over_the_same_co
 fn a_token_makes_no_token_that_outlives_it() {
     let house = house(UNLIMITED);
     let make = |bearer: &str, ends: Option<&str>| {
-        let mut body = json!({"name": "t", "scopes": []});
+        let mut body = json!({"name": "t", "scopes": ["intents:write"]});
         if let Some(ends) = ends {
             body["expires_at"] = ends.into();
         }
@@ -284,8 +284,15 @@ fn a_token_makes_no_token_that_outlives_it() {
         assert_eq!((refused.code(), refused.text("field").as_str()), ((403, "FORBIDDEN"), "expires_at"));
     }
     assert_eq!(make(&short, Some("2098-01-01T00:00:00Z")).status, 201);
-    let endless = make(&house.token("alice"), None).text("secret");
-    assert_eq!(make(&endless, None).status, 201);
+    let endless = make(&house.token("alice"), None);
+    let child = make(&endless.text("secret"), None);
+    assert_eq!(child.status, 201);
+    // Nor is it left behind when a leaked one is revoked.
+    let me = || house.as_of(&child.text("secret"), "GET", "/api/v1/auth/me", None).status;
+    assert_eq!(me(), 200);
+    let path = format!("/api/v1/api-tokens/{}", endless.body["api_token"]["id"].as_str().unwrap());
+    assert_eq!(house.as_of(&house.token("alice"), "DELETE", &path, None).status, 204);
+    assert_eq!(me(), 401);
 }
 
 #[test]

@@ -166,7 +166,7 @@ pub async fn directory_arrived(State(directory): State<Arc<DirectoryService>>, r
 pub async fn directory_placed(State(directory): State<Arc<DirectoryService>>, request: Request, next: Next) -> Response {
     let writes = !request.method().is_safe();
     let mut answer = next.run(request).await;
-    let last = directory.changes().borrow().checked_sub(1);
+    let last = directory.read(|directory| directory.next()).checked_sub(1);
     if let Some(last) = last.filter(|_| writes && answer.status().is_success())
         && let Ok(position) = HeaderValue::from_str(&directory_text(last))
     {

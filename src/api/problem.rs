@@ -225,13 +225,14 @@ pub struct Problem {
     code: ApiCode,
     detail: String,
     extra: Map<String, Value>,
+    noted: bool,
 }
 
 impl Problem {
     /// A refusal with what is wrong, for people.
     #[must_use]
     pub fn new(code: ApiCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), extra: Map::new() }
+        Self { code, detail: detail.into(), extra: Map::new(), noted: false }
     }
 
     /// The line of the batch that is at fault, from 1.
@@ -251,6 +252,18 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.extra.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// The same, of which the audit knows.
+    #[must_use]
+    pub fn noted(self) -> Self {
+        Self { noted: true, ..self }
+    }
+
+    /// Whether the audit knows of it.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        self.noted
     }
 
     /// Why.

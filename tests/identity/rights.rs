@@ -107,3 +107,36 @@ fn what_a_common_rule_did_to_all_is_told_to_those_who_may_know_of_all() {
     assert_eq!(counts(&alice, "hers"), (json!(0), json!(0), Value::Null));
     assert_eq!(counts(&alice, "common"), (Value::Null, Value::Null, json!("OTHER_ACCOUNTS")));
 }
+
+#[test]
+fn who_wanted_what_they_may_not_is_in_the_audit_once() {
+    let house = house(UNLIMITED);
+    let (root, alice) = (house.token("root"), house.token("alice"));
+    let account = json!({"account": "ROOT1", "owner": "root", "cash": "100000"});
+    assert_eq!(house.as_of(&root, "POST", "/api/v1/accounts", Some(&account)).status, 201);
+    let rule = json!({"id": "common", "type": "max_leverage", "threshold": "9", "unit": "ratio", "action": "block"});
+    assert_eq!(house.as_of(&root, "POST", "/api/v1/risk-rules", Some(&rule)).status, 201);
+    let user = json!({"name": "mallory", "role": "admin", "password": GOOD});
+    let wanted = [
+        ("POST", "/risk-rules", Some(&rule), "FORBIDDEN"),
+        ("DELETE", "/risk-rules/common", None, "FORBIDDEN"),
+        ("POST", "/accounts/ROOT1/cash", Some(&json!({"amount": "1", "reason": "hers"})), "UNKNOWN_ACCOUNT"),
+        ("POST", "/accounts/ROOT1/kill", Some(&json!({"reason": "hers"})), "UNKNOWN_ACCOUNT"),
+        ("POST", "/users", Some(&user), "FORBIDDEN"),
+        ("DELETE", "/users/root", None, "UNKNOWN_OBJECT"),
+    ];
+    for (method, path, body, _) in &wanted {
+        let refused = house.as_of(&alice, method, &format!("/api/v1{path}"), *body).status;
+        assert!(refused == 403 || refused == 404, "{method} {path}: {refused}");
+    }
+    // A look at what one may not know of is no action.
+    assert_eq!(house.as_of(&alice, "GET", "/api/v1/accounts/ROOT1", None).status, 404);
+    let listed = house.as_of(&root, "GET", "/api/v1/audit?actor=alice&action=access.refuse", None).body;
+    let said = |entry: &Value| ["object", "result", "address"].map(|name| entry[name].as_str().unwrap_or_default().to_owned());
+    let mut noted: Vec<[String; 3]> = listed["items"].as_array().unwrap().iter().map(said).collect();
+    let mut expected: Vec<[String; 3]> =
+        wanted.iter().map(|(method, path, _, code)| [format!("{method} {path}"), (*code).to_owned(), "127.0.0.1".to_owned()]).collect();
+    noted.sort();
+    expected.sort();
+    assert_eq!(noted, expected, "{listed}");
+}

@@ -2,6 +2,12 @@
 //!
 //! Invariant: what could not be noted first is not done. Deliberately absent: secrets; what changes is told by its names.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use serde_json::{Map, Value};
 
 use crate::api::caller::Caller;
@@ -48,7 +54,7 @@ pub async fn audited<T>(
     let result = done.as_ref().map_or_else(|problem| problem.code().as_str(), |_| "ok");
     // That it was begun is noted already; how it ended is told all the same.
     let _ = note(audit, act, Value::Object(Map::new()), result).await;
-    done
+    done.map_err(Problem::noted)
 }
 
 /// The same, of a caller.
@@ -66,10 +72,38 @@ pub async fn audited_of<T>(
     audited(audit, &Act { actor: &caller.name, address: &address, action, object }, changes, done).await
 }
 
+/// What is noted of a request that was refused before anything was begun.
+const REFUSED: &str = "access.refuse";
+/// So much of its path is.
+const PATH_CHARS_MAX: usize = 200;
+/// A refusal waits for the audit at most so long: nothing was done that must be known.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Middleware: notes that somebody wanted to change what they may not, or may not know of.
+pub async fn refusals(State(audit): State<Arc<Audit>>, request: Request, next: Next) -> Response {
+    let object = (!request.method().is_safe())
+        .then(|| format!("{} {}", request.method(), request.uri().path()).chars().take(PATH_CHARS_MAX).collect::<String>());
+    let caller = request.extensions().get::<Caller>().cloned();
+    let answer = next.run(request).await;
+    if let (Some(object), Some(caller), Some(problem)) = (object, caller, answer.extensions().get::<Problem>())
+        && is_of_rights(problem)
+    {
+        let (code, address) = (problem.code(), caller.address.to_string());
+        let act = Act { actor: &caller.name, address: &address, action: REFUSED, object: &object };
+        let noted = note(&audit, &act, Value::Object(Map::new()), code.as_str());
+        // What could not be noted was not done either.
+        let _ = tokio::time::timeout(REFUSAL_PATIENCE, noted).await;
+    }
+    answer
+}
+
+fn is_of_rights(problem: &Problem) -> bool {
+    let code = problem.code();
+    !problem.is_noted() && matches!(code, ApiCode::Forbidden | ApiCode::UnknownAccount | ApiCode::UnknownObject)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;

@@ -155,18 +155,21 @@ pub fn openapi_json() -> String {
 
 /// The paths, for a daemon with this face; `more` are the areas of other rooms.
 pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Areas) -> Router {
-    let mut inside: OpenApiRouter = face_routes().with_state(face);
-    let mut outside: OpenApiRouter = OpenApiRouter::new();
-    let mut in_directory = OpenApiRouter::new();
-    if let Some(desk) = desk {
+    let (mut in_directory, mut outside) = (OpenApiRouter::new(), OpenApiRouter::new());
+    if let Some(desk) = &desk {
         in_directory = in_directory.merge(desk_routes().with_state(desk.clone()));
-        outside = outside.merge(auth::public_routes().with_state(desk));
+        outside = outside.merge(auth::public_routes().with_state(desk.clone()));
     }
     in_directory = more.in_directory.into_iter().fold(in_directory, OpenApiRouter::merge);
     if let Some(directory) = &more.directory {
         in_directory = in_directory.layer(from_fn_with_state(directory.clone(), directory_placed));
     }
-    inside = more.inside.into_iter().fold(inside.merge(in_directory), OpenApiRouter::merge);
+    let mut inside = more.inside.into_iter().fold(in_directory, OpenApiRouter::merge);
+    if let Some(desk) = &desk {
+        inside = inside.layer(from_fn_with_state(desk.audit.clone(), acts::refusals));
+    }
+    // Orders and records have decisions and dead letters of their own.
+    inside = inside.merge(face_routes().with_state(face));
     outside = more.outside.into_iter().fold(outside, OpenApiRouter::merge);
     let at_prefix = |routes: OpenApiRouter| OpenApiRouter::new().nest(PREFIX, routes).split_for_parts().0;
     let inside = at_prefix(inside).route_layer(from_fn_with_state(door.clone(), identify));

@@ -142,10 +142,12 @@ async fn create(
     let at = |text: String| text.parse::<Timestamp>().map(Timestamp::as_millisecond);
     let expires_at = expires_at.map(at).transpose();
     let expires_at = expires_at.map_err(|_| Problem::new(ApiCode::InvalidField, "no RFC 3339 date and time").field("expires_at"))?;
-    let own_end = match &caller.proof {
-        Some(Proof::Token(id)) => desk.people.token(id).and_then(|token| token.body.expires_at),
+    caller.require_to_act()?;
+    let made_by = match &caller.proof {
+        Some(Proof::Token(id)) => Some(id.clone()),
         Some(_) | None => None,
     };
+    let own_end = made_by.as_deref().and_then(|id| desk.people.token(id)?.body.expires_at);
     if own_end.is_some_and(|own_end| expires_at.is_none_or(|at| at > own_end)) {
         return Err(Problem::new(ApiCode::Forbidden, "a token makes no token that outlives it").field("expires_at"));
     }
@@ -155,7 +157,7 @@ async fn create(
         return Ok(created(token, None));
     }
     let changes = json!({"user": user, "name": name, "scopes": scopes, "expires_at": expires_at});
-    let new = NewToken { user, name, scopes, expires_at };
+    let new = NewToken { user, name, scopes, expires_at, made_by };
     let act = async { desk.people.add_token(&begun.id, new, &caller.name, now()).await.map_err(people_problem) };
     match desk.audited(&caller, ("token.create", &format!("token:{}", begun.id)), changes, act).await {
         Ok(shown) => Ok(created(shown.token, Some(shown.secret.to_string()))),
@@ -190,7 +192,7 @@ async fn get(
     Ok(answer(StatusCode::OK, &TokenView::from(token)))
 }
 
-/// Revokes an API token for good.
+/// Revokes an API token for good, and those that were made with it.
 #[utoipa::path(delete, path = "/api-tokens/{id}", tag = "api-tokens", params(("id" = String, Path, description = "The token's id")),
     responses((status = 204, description = "The token is good for nothing any more")))]
 async fn revoke(
@@ -201,6 +203,9 @@ async fn revoke(
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
     desk.people.token(&id).filter(|token| may_know(&caller, token)).ok_or_else(unknown)?;
+    if !matches!(&caller.proof, Some(Proof::Token(own)) if *own == id) {
+        caller.require_to_act()?;
+    }
     let act = async { desk.people.revoke_token(&id, &caller.name).await.map_err(people_problem) };
     desk.audited(&caller, ("token.revoke", &format!("token:{id}")), json!({}), act).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -162,11 +162,11 @@ impl Follower {
                 told.extend(waiting.remove(&key).map(|told| (told, outcome)));
             }
         }
-        // Whoever is told may read, and say how far: what it is told of is folded, and shown to be.
-        self.show();
+        // Whoever is told may read: what it is told of is folded. They are told before others see how far it is.
         for (told, outcome) in told {
             let _ = told.send(outcome);
         }
+        self.show();
         Ok(true)
     }
 

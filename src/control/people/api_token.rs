@@ -14,6 +14,8 @@ use crate::domain::Millis;
 
 const PREFIX: &str = "og_";
 const NAME_BYTES_MAX: usize = 100;
+/// Tokens that made one another, one after the other.
+const MAKERS_MAX: usize = 4;
 /// A program that is used all the time is one record a minute.
 const NOTED_EVERY_MS: Millis = 60_000;
 
@@ -28,6 +30,8 @@ pub struct NewToken {
     pub scopes: Vec<Scope>,
     /// When it ends, if ever.
     pub expires_at: Option<Millis>,
+    /// The token that makes it, where it is not someone who logged in.
+    pub made_by: Option<String>,
 }
 
 /// A token that was just made.
@@ -68,14 +72,18 @@ impl People {
         if !new.scopes.iter().all(|scope| has.contains(scope)) {
             return Err(PeopleError::Invalid { field: "scopes", why: "a token may do nothing that its user may not" });
         }
+        if self.makers(new.made_by.as_deref()).count() > MAKERS_MAX {
+            return Err(PeopleError::Invalid { field: "name", why: "tokens have made tokens that made tokens; log in to make one" });
+        }
         if new.expires_at.is_some_and(|at| at <= now) {
             return Err(PeopleError::Invalid { field: "expires_at", why: "in the past" });
         }
         let secret = random::secret()?;
         // By a clock that may be behind the one of whoever made the user.
         let created_at = now.max(user.body.created_at);
-        let NewToken { user, name, scopes, expires_at } = new;
-        let token = ApiToken { user, name, scopes, hash: random::hash(&secret), created_at, expires_at, last_used_at: None };
+        let NewToken { user, name, scopes, expires_at, made_by } = new;
+        let hash = random::hash(&secret);
+        let token = ApiToken { user, name, scopes, hash, created_at, expires_at, last_used_at: None, made_by };
         let token = match self.write(Kind::Token, 0, id, token, actor).await {
             Err(PeopleError::Conflict { .. }) => return Err(PeopleError::Exists),
             made => made?,
@@ -83,11 +91,32 @@ impl People {
         Ok(Shown { token, secret: Zeroizing::new(format!("{PREFIX}{id}_{}", *secret)) })
     }
 
-    /// Ends a token for good.
+    /// The ids of the tokens that made one, the nearest first.
+    fn makers<'a>(&'a self, made_by: Option<&str>) -> impl Iterator<Item = String> + 'a {
+        let first = made_by.map(str::to_owned);
+        std::iter::successors(first, |id| self.token(id)?.body.made_by).take(MAKERS_MAX + 1)
+    }
+
+    /// Ends a token for good, and those that it made.
     ///
     /// # Errors
     /// There is none, or the log.
     pub async fn revoke_token(&self, id: &str, actor: &str) -> Result<(), PeopleError> {
+        // None of them is good without it; they are erased so that nobody is shown them.
+        let made_by_it = |token: &Stored<ApiToken>| self.makers(token.body.made_by.as_deref()).any(|maker| maker == id);
+        let made: Vec<String> = self.tokens().into_iter().filter(made_by_it).map(|token| token.id).collect();
+        self.erase_token(id, actor).await?;
+        for id in made {
+            match self.erase_token(&id, actor).await {
+                Ok(()) | Err(PeopleError::Unknown) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a token, and erases none of those that it made.
+    pub(super) async fn erase_token(&self, id: &str, actor: &str) -> Result<(), PeopleError> {
         loop {
             let token = self.directory.get(Kind::Token, id).ok_or(PeopleError::Unknown)?;
             match self.erase(Kind::Token, id, token.version, actor).await {
@@ -121,7 +150,14 @@ impl People {
         let token = self.token(id).filter(|token| token.body.expires_at.is_none_or(|at| now < at))?;
         // One of an earlier user of that name may have been written while that one was removed.
         let user = self.user(&token.body.user)?;
-        (token.body.created_at >= user.body.created_at).then_some(token)
+        if token.body.created_at < user.body.created_at {
+            return None;
+        }
+        // Whatever ends a token ends what it made: a leaked one leaves nothing behind.
+        match &token.body.made_by {
+            Some(maker) => self.live_token(maker, now).map(|_| token),
+            None => Some(token),
+        }
     }
 
     /// Writes that a token was used, behind the request's back.

@@ -158,6 +158,9 @@ pub struct ApiToken {
     pub expires_at: Option<Millis>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Millis>,
+    /// The token that made it: it is good as long as that one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
 }
 
 /// Kind `session`: a family of refresh tokens, of which one is good.

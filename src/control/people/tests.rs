@@ -175,7 +175,8 @@ fn who_is_locked_out_is_out_at_once_with_everything_they_hold() {
         let house = with_alice().await;
         let people = &house.people;
         let granted = people.login("alice", secret(GOOD), "here", NOW).await.unwrap();
-        let token = NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![Scope::IntentsWrite], expires_at: None };
+        let token =
+            NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![Scope::IntentsWrite], expires_at: None, made_by: None };
         let shown = people.add_token("t1", token, "alice", NOW).await.unwrap();
         assert!(people.by_token(&shown.secret, NOW).is_ok());
         let user = people.user("alice").unwrap();
@@ -195,8 +196,13 @@ fn a_token_may_do_what_it_was_made_for_and_its_user_still_may() {
     runtime().block_on(async {
         let house = with_alice().await;
         let people = &house.people;
-        let token =
-            |scopes: &[Scope], expires_at| NewToken { user: "root".into(), name: "bot".into(), scopes: scopes.to_vec(), expires_at };
+        let token = |scopes: &[Scope], expires_at| NewToken {
+            user: "root".into(),
+            name: "bot".into(),
+            scopes: scopes.to_vec(),
+            expires_at,
+            made_by: None,
+        };
         let shown = people.add_token("t1", token(&[Scope::RecordsWrite], Some(NOW + HOUR)), "root", NOW).await.unwrap();
         assert!(shown.secret.starts_with("og_t1_") && shown.secret.len() > 45);
         assert_eq!(people.by_token(&shown.secret, NOW).unwrap().scopes, [Scope::RecordsWrite]);
@@ -211,11 +217,43 @@ fn a_token_may_do_what_it_was_made_for_and_its_user_still_may() {
 }
 
 #[test]
+fn whatever_ends_a_token_ends_those_that_it_made() {
+    runtime().block_on(async {
+        let house = with_alice().await;
+        let people = &house.people;
+        let token = |made_by: Option<&str>| NewToken {
+            user: "alice".into(),
+            name: "bot".into(),
+            scopes: vec![],
+            expires_at: None,
+            made_by: made_by.map(str::to_owned),
+        };
+        let first = people.add_token("t1", token(None), "alice", NOW).await.unwrap();
+        let other = people.add_token("o1", token(None), "alice", NOW).await.unwrap();
+        let mut made = vec![first];
+        for number in 2..=5 {
+            let maker = format!("t{}", number - 1);
+            made.push(people.add_token(&format!("t{number}"), token(Some(&maker)), "alice", NOW).await.unwrap());
+        }
+        assert!(outcome(people.add_token("t6", token(Some("t5")), "alice", NOW).await).contains("log in"));
+        assert!(made.iter().all(|token| people.by_token(&token.secret, NOW).is_ok()));
+        // Erased by an instance that knows nothing of what it made.
+        people.erase_token("t3", "alice").await.unwrap();
+        let good: Vec<bool> = made.iter().map(|token| people.by_token(&token.secret, NOW).is_ok()).collect();
+        assert_eq!(good, [true, true, false, false, false]);
+        people.revoke_token("t1", "alice").await.unwrap();
+        assert!(people.token("t2").is_none(), "what it made is erased");
+        assert!(made.iter().all(|token| people.by_token(&token.secret, NOW).is_err()));
+        assert!(people.by_token(&other.secret, NOW).is_ok());
+    });
+}
+
+#[test]
 fn a_token_of_before_is_not_the_next_users_of_that_name() {
     runtime().block_on(async {
         let house = with_alice().await;
         let people = &house.people;
-        let token = || NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None };
+        let token = || NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None, made_by: None };
         let left = people.add_token("t1", token(), "alice", NOW + 5).await.unwrap();
         assert!(people.by_token(&left.secret, NOW + 6).is_ok());
         // It was written while she was removed: nobody has seen it.
@@ -234,7 +272,7 @@ fn the_use_of_a_token_is_written_at_most_once_a_minute() {
     runtime().block_on(async {
         let house = with_alice().await;
         let people = &house.people;
-        let token = NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None };
+        let token = NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None, made_by: None };
         let shown = people.add_token("t1", token, "alice", NOW).await.unwrap();
         let mut changes = people.directory.changes();
         let before = *changes.borrow_and_update();
@@ -396,7 +434,7 @@ fn a_name_that_is_given_again_finds_nothing_of_before() {
         let house = with_alice().await;
         let people = &house.people;
         let granted = people.login("alice", secret(GOOD), "here", NOW).await.unwrap();
-        let token = NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None };
+        let token = NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None, made_by: None };
         let shown = people.add_token("t1", token, "alice", NOW).await.unwrap();
         let version = people.user("alice").unwrap().version;
         people.remove_user("alice", version, "root").await.unwrap();
@@ -468,7 +506,7 @@ fn no_secret_is_in_the_log() {
         let house = with_alice().await;
         let people = &house.people;
         let granted = people.login("alice", secret(GOOD), "here", NOW).await.unwrap();
-        let token = NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None };
+        let token = NewToken { user: "alice".into(), name: "bot".into(), scopes: vec![], expires_at: None, made_by: None };
         let shown = people.add_token("t1", token, "alice", NOW).await.unwrap();
         let topics: Arc<dyn crate::log::Topics> = Arc::new(house.log.clone());
         let records = topics.read(crate::log::Topic::Directory, 0, 0, 1_000).unwrap();
