@@ -49,7 +49,7 @@ pub(super) struct ControlPlane {
     topics: Arc<dyn Topics>,
     trails: Trails,
     followers: Followers,
-    notifier: Option<Arc<Notifier>>,
+    notifier: Arc<Notifier>,
     charts: Option<Arc<Charts>>,
 }
 
@@ -97,11 +97,9 @@ impl ControlPlane {
         let mut areas = Areas { inside: self.followers.areas(), outside: vec![ws::routes().with_state(live.clone())] };
         areas.inside.push(vault::area(self.entrance.desk.vault.clone(), self.topics.clone(), self.trails.directory.clone()));
         areas.inside.push(audit_routes().with_state(self.topics.clone()));
-        if let Some(notifier) = &self.notifier {
-            let (inside, outside) = notifications::areas(notifier, &self.trails);
-            areas.inside.push(inside);
-            areas.outside.push(outside);
-        }
+        let (inside, outside) = notifications::areas(&self.notifier, &self.trails);
+        areas.inside.push(inside);
+        areas.outside.push(outside);
         areas.inside.extend(self.charts.clone().map(charts::area));
         areas
     }
@@ -115,9 +113,7 @@ impl ControlPlane {
 
     /// Ends it; what waits to be written is written.
     pub(super) fn stop(&self, runtime: &Runtime) {
-        if let Some(notifier) = &self.notifier {
-            runtime.block_on(notifier.stop());
-        }
+        runtime.block_on(self.notifier.stop());
         if let Some(charts) = &self.charts {
             charts.stop();
         }
