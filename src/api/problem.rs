@@ -112,6 +112,8 @@ pub enum ApiCode {
     TooManyStates,
     /// What proves an address could not be had from it.
     NotVerified,
+    /// A channel of notifications that the operator has not set up.
+    ChannelNotSetUp,
     /// The books refused an operator's record.
     RecordRefused,
     /// An operator's record is in the log, and not applied by every shard yet.
@@ -193,6 +195,7 @@ impl ApiCode {
             Self::TooManyRules => ("TOO_MANY_RULES", StatusCode::CONFLICT, "The account has too many rules"),
             Self::SecretDamaged => ("SECRET_DAMAGED", StatusCode::INTERNAL_SERVER_ERROR, "A stored secret does not open"),
             Self::NotVerified => ("NOT_VERIFIED", StatusCode::UNPROCESSABLE_ENTITY, "The address is not verified"),
+            Self::ChannelNotSetUp => ("CHANNEL_NOT_SET_UP", StatusCode::CONFLICT, "The operator has not set the channel up"),
             Self::RecordRefused => ("RECORD_REFUSED", StatusCode::UNPROCESSABLE_ENTITY, "The books refused the record"),
             Self::NotApplied => ("NOT_APPLIED", StatusCode::GATEWAY_TIMEOUT, "The record is in the log and not applied yet"),
             Self::UnknownSymbol => ("UNKNOWN_SYMBOL", StatusCode::NOT_FOUND, "No such symbol"),

@@ -50,7 +50,7 @@ pub(super) struct ControlPlane {
     topics: Arc<dyn Topics>,
     trails: Trails,
     followers: Followers,
-    notifier: Option<Arc<Notifier>>,
+    notifier: Arc<Notifier>,
     charts: Option<Arc<Charts>>,
     answered: Arc<Answered>,
 }
@@ -109,11 +109,9 @@ impl ControlPlane {
             directory: Some(directory.clone()),
         };
         areas.inside.push(audit_routes().with_state(self.topics.clone()));
-        if let Some(notifier) = &self.notifier {
-            let (inside, outside) = notifications::areas(notifier, &self.trails);
-            areas.in_directory.push(inside);
-            areas.outside.push(outside);
-        }
+        let (inside, outside) = notifications::areas(&self.notifier, &self.trails);
+        areas.in_directory.push(inside);
+        areas.outside.push(outside);
         areas.inside.extend(self.charts.clone().map(|charts| charts::area(charts, self.answered())));
         areas
     }
@@ -127,9 +125,7 @@ impl ControlPlane {
 
     /// Ends it; what waits to be written is written.
     pub(super) fn stop(&self, runtime: &Runtime) {
-        if let Some(notifier) = &self.notifier {
-            runtime.block_on(notifier.stop());
-        }
+        runtime.block_on(self.notifier.stop());
         if let Some(charts) = &self.charts {
             charts.stop();
         }

@@ -62,7 +62,7 @@ impl Audience for Readers {
     }
 }
 
-/// Starts the notifier, if it is on.
+/// Starts the notifier: the inboxes always, deliveries beside them if they are on.
 ///
 /// # Errors
 /// A channel is not set up as it has to be.
@@ -72,10 +72,10 @@ pub(super) fn start(
     people: &Arc<People>,
     owners: Arc<dyn Owners>,
     config: &Config,
-) -> Result<Option<Arc<Notifier>>, Failure> {
-    let Some(options) = options_of(config) else { return Ok(None) };
+) -> Result<Arc<Notifier>, Failure> {
     let audience = Arc::new(Readers { people: people.clone(), owners });
-    Ok(Some(Notifier::start(runtime, topics, people.directory().clone(), audience, channels_of(&config.notify)?, options)))
+    let channels = channels_of(&config.notify)?;
+    Ok(Notifier::start(runtime, topics, people.directory().clone(), audience, channels, options_of(config)))
 }
 
 /// Its paths of the API: for those who proved who they are, and for anyone.
@@ -89,23 +89,26 @@ fn wrong(key: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Usage, format!("{key}: {why}"))
 }
 
-/// How the notifier behaves; `None` when it is off.
+/// How the notifier behaves.
 #[must_use]
-pub fn options_of(config: &Config) -> Option<notify::Options> {
-    let notify = Some(&config.notify).filter(|notify| notify.enabled)?;
+pub fn options_of(config: &Config) -> notify::Options {
+    let notify = &config.notify;
     let limits = Limits { storm_per_minute: notify.storm_per_minute, pending_max: notify.pending_max, ..Limits::default() };
     let lease = match config.log.kind {
         LogKind::Embedded => None,
         LogKind::Kafka => Some(Duration::from_millis(notify.lease_ms)),
     };
-    Some(notify::Options { limits, lease, ..notify::Options::default() })
+    notify::Options { limits, lease, ..notify::Options::default() }
 }
 
-/// The channels that are set up.
+/// The channels that are set up: none while deliveries are off, and then nothing of theirs is read.
 ///
 /// # Errors
 /// A key's file cannot be read or does not hold what it has to.
 pub fn channels_of(notify: &NotifyOptions) -> Result<Channels, Failure> {
+    if !notify.enabled {
+        return Ok(Channels::none(Templates::load(None, "").map_err(|error| wrong("notify", error))?));
+    }
     let folder = Some(notify.templates_dir.as_path()).filter(|folder| !folder.as_os_str().is_empty());
     let templates = Templates::load(folder, &notify.public_url).map_err(|error| wrong("notify.templates_dir", error))?;
     Ok(Channels { email: email(notify)?, push: push(notify)?, sms: sms(notify)?, webhook: webhook(notify)?, templates })

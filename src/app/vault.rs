@@ -85,21 +85,14 @@ async fn look(vault: &Vault) {
 }
 
 /// Tells owners that their broker keys end, at the start and once an hour. Each reminder is noted when it is told, so that it comes once.
-pub(super) async fn remind(vault: Arc<Vault>, notifier: Option<Arc<Notifier>>) {
+pub(super) async fn remind(vault: Arc<Vault>, notifier: Arc<Notifier>) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
         ticks.tick().await;
         for due in vault.reminders(now()) {
-            let told = match &notifier {
-                Some(notifier) => tell(notifier, &due).await,
-                None => {
-                    let ReminderDue { id, owner, name, .. } = &due;
-                    let (broker, at) = (due.broker.as_str(), moment(due.expires_at));
-                    tracing::warn!(code = EXPIRES, key = id, owner, name, broker, at, "a broker key ends, and notifications are off");
-                    true
-                }
-            };
-            if told && let Err(error) = vault.reminded(DAEMON.actor, &due).await {
+            if tell(&notifier, &due).await
+                && let Err(error) = vault.reminded(DAEMON.actor, &due).await
+            {
                 tracing::warn!(%error, key = due.id, "that a reminder was sent could not be noted; it is looked at again");
             }
         }

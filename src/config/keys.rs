@@ -313,7 +313,7 @@ pub const KEYS: &[Key] = &[
     whole("vault.reveals_per_minute", 10, (1, 10_000), "reveals", "How often a caller may have secrets revealed."),
     whole("vault.verifications_per_minute", 10, (1, 10_000), "verifications", "How often a caller may have keys verified."),
     whole("vault.keys_per_owner_max", 1_000, (1, 100_000), "keys", "The most broker keys of one owner."),
-    flag("notify.enabled", false, "Whether people are notified: the inbox, and the channels below that are set up."),
+    flag("notify.enabled", false, "Whether notifications also go out over the channels below that are set up; the inbox always has them."),
     text("notify.public_url", "", Allowed::Text, "Where people reach this gate's API, for links in messages: https://gate.example.com."),
     text(
         "notify.templates_dir",

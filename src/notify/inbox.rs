@@ -103,8 +103,8 @@ pub struct Filter {
     pub kind: Option<NotificationType>,
     /// Of this priority.
     pub priority: Option<Priority>,
-    /// Not read.
-    pub unread: bool,
+    /// Not read, or read.
+    pub unread: Option<bool>,
 }
 
 /// A page.
@@ -151,7 +151,7 @@ pub fn page(
             && !marks.deleted.contains(&raised.id)
             && filter.kind.is_none_or(|kind| kind == raised.kind)
             && filter.priority.is_none_or(|priority| priority == raised.priority)
-            && !(filter.unread && marks.is_read(raised.id))
+            && filter.unread.is_none_or(|unread| unread != marks.is_read(raised.id))
             && may(raised)
     };
     let mut found = inbox.iter().filter(wanted);
@@ -251,9 +251,10 @@ mod tests {
         let of = |filter: Filter, marks: &Marks| seqs(&page(&inbox, marks, filter, None, 100, |_| true));
         assert_eq!(of(Filter { kind: Some(NotificationType::StopLoss), ..Filter::default() }, &marks), [12, 10, 8, 6, 4, 2]);
         assert_eq!(of(Filter { priority: Some(Priority::Low), ..Filter::default() }, &marks), [11, 9, 7, 5, 3, 1]);
-        assert_eq!(of(Filter { unread: true, kind: Some(NotificationType::StopLoss), ..Filter::default() }, &marks), [8, 6, 4, 2]);
+        assert_eq!(of(Filter { unread: Some(true), kind: Some(NotificationType::StopLoss), ..Filter::default() }, &marks), [8, 6, 4, 2]);
         marks.deleted.insert(id(8));
-        assert_eq!(of(Filter { unread: true, kind: Some(NotificationType::StopLoss), ..Filter::default() }, &marks), [6, 4, 2]);
+        assert_eq!(of(Filter { unread: Some(true), kind: Some(NotificationType::StopLoss), ..Filter::default() }, &marks), [6, 4, 2]);
+        assert_eq!(of(Filter { unread: Some(false), ..Filter::default() }, &marks), [12, 10]);
         let own = page(&inbox, &marks, Filter::default(), None, 100, |raised| raised.account.as_deref() == Some("ACC1"));
         assert_eq!(seqs(&own), [10, 7, 4, 1]);
     }

@@ -88,6 +88,7 @@ impl Notifier {
     /// # Errors
     /// See [`VerifyError`].
     pub async fn verify(&self, user: &str, channel: Channel, actor: &str) -> Result<u64, VerifyError> {
+        self.needs(channel)?;
         if channel == Channel::Webhook {
             // The address may be somebody else's until it has answered.
             if !self.try_out(user, channel) {
@@ -146,6 +147,7 @@ impl Notifier {
     /// # Errors
     /// See [`VerifyError`].
     pub async fn confirm(&self, user: &str, channel: Channel, secret: &str, actor: &str) -> Result<u64, VerifyError> {
+        self.needs(channel)?;
         let now = super::now_ms();
         let made = self.book().change(user, actor, None, |contacts: &mut Contacts| {
             let contact = contacts.slot(channel).ok_or(VerifyError::NoAddress)?.as_mut().ok_or(VerifyError::Unknown)?;
@@ -169,7 +171,7 @@ impl Notifier {
         match self.confirm(&user, Channel::Email, token, &user).await {
             Ok(_) => Ok(user),
             // Who has no token does not hear who exists.
-            Err(VerifyError::Unknown) => Err(ProofError::Wrong.into()),
+            Err(VerifyError::Unknown | VerifyError::NotSetUp) => Err(ProofError::Wrong.into()),
             Err(error) => Err(error),
         }
     }
@@ -183,6 +185,11 @@ impl Notifier {
             contacts.slot(channel).ok_or(VerifyError::NoAddress)?.take().map(drop).ok_or(VerifyError::Unknown)
         });
         Ok(made.await?.1)
+    }
+
+    /// A channel that has to be set up for what is asked.
+    fn needs(&self, channel: Channel) -> Result<(), VerifyError> {
+        if self.channels().ready().contains(&channel) { Ok(()) } else { Err(VerifyError::NotSetUp) }
     }
 
     async fn read_address(&self, channel: Channel, address: &str) -> Result<String, VerifyError> {
@@ -209,8 +216,9 @@ impl Notifier {
     /// Sends a message that says that it is a test, to every place that a person has on a channel.
     ///
     /// # Errors
-    /// There is none, or it was tried too often.
+    /// The channel is not set up, there is no such place, or it was tried too often.
     pub async fn test(&self, user: &str, channel: Channel) -> Result<Vec<Outcome>, VerifyError> {
+        self.needs(channel)?;
         let places = self.book().places_of(&user.into(), channel);
         if places.is_empty() {
             return Err(VerifyError::Unknown);

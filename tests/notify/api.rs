@@ -89,6 +89,8 @@ async fn an_inbox_is_listed_filtered_read_and_deleted() {
     assert_eq!(client.ask("PUT", "/notifications/0-99-n0/read", "", None).await.status, 404);
     let unread = client.get("/notifications?unread=true&type=risk_breach&priority=high&limit=1").await;
     assert_eq!(unread["items"][0]["id"], "0-57-n0");
+    let read = client.get("/notifications?unread=false").await;
+    assert_eq!((read["items"].as_array().unwrap().len(), &read["items"][0]["id"]), (1, &json!("0-59-n0")), "{read}");
     let stats = client.get("/notifications/stats").await;
     assert_eq!((&stats["total"], &stats["unread"], &stats["by_type"]["risk_breach"]), (&59.into(), &58.into(), &59.into()));
     assert_eq!(client.ask("PUT", "/notifications/read-all", "", None).await.body["marked"], 58);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::client::{Client, open};
 use crate::daemon::{Daemon, line};
-use crate::{INBOX, eventually, gate};
+use crate::{eventually, gate};
 
 /// Whether a text is that of a line, in which `..` stands for whatever is left out.
 fn fits(pattern: &str, text: &str) -> bool {
@@ -52,7 +52,7 @@ fn request(gate: &Daemon, asked: &str) -> (u16, Value) {
 fn the_conversation_of_the_document_is_held_as_it_stands_there() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/WEBSOCKET.md")).unwrap();
     let conversation = text.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
-    let (_dir, gate) = gate(INBOX);
+    let (_dir, gate) = gate(&[]);
     let bar = r#"{"event":"trade","symbol":"MSFT","price":"400.5","ts":1772811005000}"#;
     assert_eq!(gate.records(&line("market.prices", "MSFT", bar)).0, 200);
     eventually("the chart", || gate.get("/api/v1/chart/MSFT/ohlcv?timeframe=1min").0 == 200);

@@ -15,8 +15,6 @@ use daemon::{Daemon, line, opening, order};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const INBOX: &[(&str, &str)] = &[("notify.enabled", "true")];
-
 fn gate(settings: &[(&str, &str)]) -> (TempDir, Daemon) {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), settings);
@@ -162,7 +160,7 @@ fn who_resumes_hears_of_every_decision_once_in_order_and_then_of_what_comes() {
 
 #[test]
 fn notifications_come_as_they_are_raised_and_those_of_a_break_afterwards() {
-    let (_dir, gate) = gate(INBOX);
+    let (_dir, gate) = gate(&[]);
     let mut client = client(&gate);
     assert_eq!(client.subscribe("notifications"), "");
     gate.records(&stray_fill("E-1"));
@@ -192,7 +190,7 @@ fn notifications_come_as_they_are_raised_and_those_of_a_break_afterwards() {
 #[test]
 fn who_was_away_for_more_than_an_inbox_holds_is_told_that_some_are_gone() {
     const KEPT: usize = 1_000;
-    let (_dir, gate) = gate(INBOX);
+    let (_dir, gate) = gate(&[]);
     let mut client = client(&gate);
     client.subscribe("notifications");
     gate.records(&stray_fill("E-first"));
@@ -212,10 +210,59 @@ fn who_was_away_for_more_than_an_inbox_holds_is_told_that_some_are_gone() {
     assert_eq!(client.of("event", "notifications")["data"]["code"], "UNKNOWN_ORDER_FILL");
 }
 
+fn asked(gate: &Daemon, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let url = format!("http://{}/api/v1{path}", gate.http);
+    let (body, kind) = body.map_or((String::new(), "text/plain"), |body| (body.to_string(), "application/json"));
+    let request = ureq::http::Request::builder().method(method).uri(url).header("content-type", kind).body(body).unwrap();
+    let mut answer = gate.agent.run(request).unwrap();
+    let text = answer.body_mut().read_to_string().unwrap();
+    (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
 #[test]
-fn notifications_that_are_off_are_no_channel() {
+fn the_inbox_and_wishes_are_there_without_any_setting_and_what_needs_a_channel_says_that_none_is_set_up() {
     let (_dir, gate) = gate(&[]);
-    assert_eq!(client(&gate).refused_subscription("notifications", None), "UNKNOWN_CHANNEL");
+    let ask = |method, path: &str, body: Option<&Value>| asked(&gate, method, path, body);
+    let mut client = client(&gate);
+    assert_eq!(client.subscribe("notifications"), "");
+    gate.records(&stray_fill("E-1"));
+    let id = client.of("event", "notifications")["data"]["id"].as_str().unwrap().to_owned();
+    let (status, page) = ask("GET", "/notifications", None);
+    assert_eq!((status, &page["items"][0]["id"], &page["items"][0]["deliveries"]), (200, &json!(id), &json!([])), "{page}");
+    assert_eq!(ask("PUT", &format!("/notifications/{id}/read"), None).0, 204);
+    let (_, stats) = ask("GET", "/notifications/stats", None);
+    assert_eq!((&stats["unread"], &stats["by_channel"]), (&json!(0), &json!({"in_app": {"sent": 1}})), "no delivery is kept");
+    assert_eq!(ask("PUT", "/notifications/read-all", None), (200, json!({"marked": 0})));
+    let wish = json!({"channel": "email", "enabled": true, "min_priority": "low"});
+    assert_eq!(ask("POST", "/notification-preferences", Some(&wish)).0, 201);
+    let (_, wishes) = ask("GET", "/notification-preferences", None);
+    assert_eq!((&wishes["items"][0]["id"], &wishes["channels"]), (&json!("all-email"), &json!([])));
+    let (status, preview) = ask("GET", "/notification-preferences/preview?type=stop_loss&channel=email&priority=urgent", None);
+    assert_eq!((status, &preview["at"]), (200, &Value::Null), "{preview}");
+    assert_eq!(ask("GET", "/notification-contacts", None).1["items"], json!([]));
+    let (status, browsers) = ask("GET", "/push-subscriptions", None);
+    assert_eq!((status, &browsers["application_server_key"]), (200, &Value::Null));
+    let (address, number, url) =
+        (json!({"address": "ann@example.com"}), json!({"address": "+15550123"}), json!({"address": "https://a.example/"}));
+    let browser = json!({"endpoint": "https://push.example/1", "keys": {"p256dh": "x", "auth": "x"}});
+    let (code, test) = (json!({"code": "123456"}), json!({"channel": "webhook"}));
+    let needing = [
+        ("PUT", "/notification-contacts/email", Some(&address)),
+        ("PUT", "/notification-contacts/sms", Some(&number)),
+        ("PUT", "/notification-contacts/webhook", Some(&url)),
+        ("POST", "/notification-contacts/email/verify", None),
+        ("POST", "/notification-contacts/webhook/verify", None),
+        ("POST", "/notification-contacts/sms/confirm", Some(&code)),
+        ("POST", "/notification-preferences/test", Some(&test)),
+        ("POST", "/push-subscriptions", Some(&browser)),
+    ];
+    for (method, path, body) in needing {
+        let (status, refused) = ask(method, path, body);
+        assert_eq!((status, &refused["code"]), (409, &json!("CHANNEL_NOT_SET_UP")), "{method} {path}: {refused}");
+    }
+    // Nobody is said anything of by a link that nobody sent.
+    assert_eq!(ask("GET", "/notification-contacts/confirm?token=abc.def", None).0, 200);
+    assert_eq!(ask("DELETE", &format!("/notifications/{id}"), None).0, 204);
 }
 
 #[test]

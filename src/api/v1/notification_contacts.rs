@@ -143,7 +143,8 @@ pub struct PushSubscriptions {
 /// How a failure about addresses is told.
 pub(super) fn verify_problem(error: VerifyError) -> Problem {
     let code = match &error {
-        VerifyError::NotSetUp | VerifyError::Unknown | VerifyError::NoAddress => ApiCode::UnknownObject,
+        VerifyError::NotSetUp => ApiCode::ChannelNotSetUp,
+        VerifyError::Unknown | VerifyError::NoAddress => ApiCode::UnknownObject,
         VerifyError::Address(_) => return Problem::new(ApiCode::InvalidField, error.to_string()).field("address"),
         VerifyError::Proof(ProofError::TooSoon) | VerifyError::TooOften => {
             return Problem::new(ApiCode::TooManyRequests, error.to_string()).with("retry_after_seconds", 30);

@@ -186,7 +186,7 @@ fn unknown() -> Problem {
     ("cursor" = Option<String>, Query, description = "Where the last page ended"),
     ("type" = Option<String>, Query, description = "Of this type only"),
     ("priority" = Option<String>, Query, description = "Of this priority only: low, medium, high, urgent"),
-    ("unread" = Option<bool>, Query, description = "Only what is not read"),
+    ("unread" = Option<bool>, Query, description = "true: only what is not read; false: only what is"),
 ), responses((status = 200, description = "Notifications", body = Notifications)))]
 async fn list(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query(), &["limit", "cursor", "type", "priority", "unread"])?;
@@ -195,7 +195,7 @@ async fn list(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extens
     let filter = Filter {
         kind: word(&query, "type", NotificationType::parse)?,
         priority: word(&query, "priority", Priority::parse)?,
-        unread: query.flag("unread")?,
+        unread: query.text("unread").map(|_| query.flag("unread")).transpose()?,
     };
     let user = own(&caller);
     let (inbox, marks) = notifier.inbox(user);

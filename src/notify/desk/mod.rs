@@ -33,6 +33,9 @@ const GROUP_ASKS_MS: i64 = 60_000;
 /// Since when a digest that is held has to be sent is saved this often: a restart may count so much of its time twice.
 const SINCE_SAVED_EVERY_MS: i64 = 600_000;
 
+/// Each failed attempt at something of so many deliveries is saved; at a larger digest the first, second, fourth and so on.
+const ATTEMPTS_SAVED_MAX: usize = 1_000;
+
 /// What is too much to be kept one by one is counted for so long before it may go out as a summary.
 const CROWD_MS: i64 = 60_000;
 
@@ -374,13 +377,15 @@ impl Desk {
             Outcome::Sent => "",
             Outcome::Later { why, .. } | Outcome::Refused { why } | Outcome::Gone { why } | Outcome::Unwanted { why } => why,
         };
-        let mut attempts = 0;
-        for at in self.members(unit) {
-            // Not worth a record of its own: it is saved with the next change of the segment.
-            if let Some(item) = self.segments.get_mut(&at.segment).and_then(|segment| segment.items.get_mut(at.index)) {
+        let members = self.members(unit);
+        let attempts = members.iter().filter_map(|at| self.item(*at)).map(|item| item.attempts).max().unwrap_or(0).saturating_add(1);
+        let is_saved = members.len() <= ATTEMPTS_SAVED_MAX || attempts.is_power_of_two();
+        for at in members {
+            let Some(segment) = self.segments.get_mut(&at.segment) else { continue };
+            segment.changes += u64::from(is_saved);
+            if let Some(item) = segment.items.get_mut(at.index) {
                 item.attempts = item.attempts.saturating_add(1);
                 item.remark(note);
-                attempts = attempts.max(item.attempts);
             }
         }
         match unit {

@@ -24,7 +24,7 @@ pub(super) struct Segment {
     next: u64,
     next_saved: u64,
     version: u64,
-    changes: u64,
+    pub(super) changes: u64,
     saved: u64,
 }
 

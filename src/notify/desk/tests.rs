@@ -173,6 +173,21 @@ fn the_pause_of_a_way_grows_to_a_minute_and_heeds_what_the_server_asks() {
 }
 
 #[test]
+fn every_attempt_that_failed_is_saved_for_who_asks() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    planned(&mut desk, &mut shelf, 1, "ann", Channel::Webhook);
+    for attempts in 1..=3 {
+        let now = desk.wakes_at().unwrap().max(T0);
+        let job = desk.take(now, &NOW).remove(0);
+        desk.done(now, &job, &Outcome::down("HTTP 500"));
+        shelf.save(&mut desk);
+        let (_, body) = &shelf.0[&SegmentKey { partition: 0, number: 0 }];
+        let item = serde_json::from_slice::<Stored>(body).unwrap().items.remove(0);
+        assert_eq!((item.attempts, &*item.note), (attempts, "HTTP 500"));
+    }
+}
+
+#[test]
 fn a_message_that_is_put_off_waits_alone() {
     let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
     planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);

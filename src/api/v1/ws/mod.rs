@@ -65,8 +65,8 @@ pub struct Sources {
     pub books: Arc<Books>,
     /// The system.
     pub system: Arc<System>,
-    /// Notifications, if they are on.
-    pub notifier: Option<Arc<Notifier>>,
+    /// Notifications.
+    pub notifier: Arc<Notifier>,
     /// Charts, if they are on.
     pub charts: Option<Arc<Charts>>,
     /// Who is let in.
@@ -81,7 +81,7 @@ pub struct Sources {
 pub struct Live {
     of: Sources,
     bars: Option<Arc<BarsFeed>>,
-    inbox: Option<Arc<InboxFeed>>,
+    inbox: Arc<InboxFeed>,
     system: Arc<SystemFeed>,
     open: watch::Sender<usize>,
     numbers: AtomicU64,
@@ -105,7 +105,7 @@ impl Live {
     #[must_use]
     pub fn new(of: Sources) -> Arc<Self> {
         let bars = of.charts.clone().map(|charts| Arc::new(BarsFeed::new(charts)));
-        let inbox = of.notifier.clone().map(|notifier| Arc::new(InboxFeed::new(notifier)));
+        let inbox = Arc::new(InboxFeed::new(of.notifier.clone()));
         let system = Arc::new(SystemFeed::new(of.system.clone(), of.hub.clone()));
         Arc::new(Self { of, bars, inbox, system, open: watch::channel(0).0, numbers: AtomicU64::new(1) })
     }
@@ -118,9 +118,7 @@ impl Live {
         if let Some(bars) = &self.bars {
             runtime.spawn(bars.clone().run(stop()));
         }
-        if let Some(inbox) = &self.inbox {
-            runtime.spawn(inbox.clone().run(stop()));
-        }
+        runtime.spawn(self.inbox.clone().run(stop()));
     }
 
     /// Waits until all have ended, for so long.

@@ -86,7 +86,7 @@ pub async fn prepare(live: Arc<Live>, caller: Arc<Caller>, channel: Channel, res
     match channel {
         Channel::Decisions => decisions(&live, resume).await,
         Channel::Notifications => {
-            let inbox = live.inbox.clone().ok_or_else(|| Problem::new(ApiCode::UnknownChannel, "notifications are off here"))?;
+            let inbox = live.inbox.clone();
             let heard = resume.map(Heard::read).transpose()?;
             let late = |_| Problem::new(ApiCode::NotReady, "the inboxes are being read from the log");
             timeout(PATIENCE, inbox.filled()).await.map_err(late)?;
@@ -185,7 +185,7 @@ impl Drop for Held {
         let (live, member) = (&self.live, self.member.id);
         match self.channel {
             Channel::Decisions => live.of.hub.leave_decisions(member),
-            Channel::Notifications => live.inbox.iter().for_each(|inbox| inbox.leave(&self.member)),
+            Channel::Notifications => live.inbox.leave(&self.member),
             Channel::Account(_) => live.of.hub.leave_book(self.place.0, self.place.1, member),
             Channel::Bars(symbol, timeframe) => live.bars.iter().for_each(|bars| bars.leave((symbol, timeframe), member)),
             Channel::System => live.system.leave(member),
