@@ -28,7 +28,7 @@ use world::{Answer, Column, FOREIGN, Who, World};
 type Operations = BTreeMap<String, (String, String)>;
 
 fn operations(world: &World) -> Operations {
-    let nobody = Who { name: String::new(), bearer: None, refresh: String::new() };
+    let nobody = Who { name: String::new(), bearer: None, refresh: String::new(), writing: None };
     let document = world.ask(&nobody, "GET", "/api/openapi.json", &[], None).json();
     let mut found = Operations::new();
     for (path, item) in document["paths"].as_object().unwrap() {

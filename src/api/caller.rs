@@ -318,6 +318,18 @@ fn admitted(door: &Door, headers: &HeaderMap, address: IpAddr) -> Result<Caller,
     Ok(caller)
 }
 
+/// Middleware: a token that was given no right to write changes nothing, also nothing of its user's own.
+pub async fn acting(request: Request, next: Next) -> Response {
+    let may = match request.extensions().get::<Caller>() {
+        Some(caller) if !request.method().is_safe() => caller.require_to_act(),
+        Some(_) | None => Ok(()),
+    };
+    match may {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
 /// From where a request comes, also of one that nobody is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub IpAddr);

@@ -107,10 +107,10 @@ impl Maker {
             Object::Key => key(world, who, standing),
             Object::Person => person(world, who, standing),
             Object::Token => token(world, who, standing),
-            Object::Preference => preference(world, who, standing),
+            Object::Preference => preference(world, &who.writing(), standing),
             Object::Contact if standing == Absent => Made::named("push"),
-            Object::Contact | Object::Webhook => webhook(world, who),
-            Object::Push => push(world, who, standing),
+            Object::Contact | Object::Webhook => webhook(world, &who.writing()),
+            Object::Push => push(world, &who.writing(), standing),
             Object::Symbol => Made::named(if standing == Absent { "NOPE" } else { "AAPL" }),
             Object::Topic => Made::named(match standing {
                 Common | Own | Granted => "gate.decisions",

@@ -45,6 +45,8 @@ pub const WRONG_TICKET: &str = "with a wrong ticket";
 
 const PUBLIC: &str = "+ + + + + +";
 const KNOWN: &str = "401 + + + + +";
+/// What one changes of one's own; a token needs a scope for it.
+const OWN_WRITES: &str = "401 + + + + 403";
 const ADMINS: &str = "401 403 403 + 403 403";
 
 // own/granted/foreign/absent
@@ -70,9 +72,14 @@ const PEOPLE_RUN: &str = "401 403/404/404 403/404/404 +/+/404 403/404/404 403/40
 const KEY_ACTS: &str = "401 403/404/404 +/404/404 +/+/404 403/404/404 403/404/404";
 const KEY_REVEALS: &str = "401 403/404/404 +/404/404 +/+/404 +/404/404 403/404/404";
 const NEW_KEY: &str = "401 403 +/403/403 +/+/422 403 403";
-const NEW_TOKEN: &str = "401 +/403/403 +/403/403 +/+/422 +/403/403 +/403/403";
+const NEW_TOKEN: &str = "401 +/403/403 +/403/403 +/+/422 +/403/403 403/403/403";
+
+const OWN_ALONE_WRITES: &str = "401 +/404/404 +/404/404 +/404/404 +/404/404 403";
+const OWNED_WRITES: &str = "401 +/404/404 +/404/404 +/+/404 +/404/404 403/404/404";
+const MARKS: &str = "401 +/+/404/404 +/+/404/404 +/+/+/404 +/+/404/404 403";
 
 // own/absent, common/absent
+const THERE_WRITES: &str = "401 +/404 +/404 +/404 +/404 403";
 const THERE: &str = "401 +/404 +/404 +/404 +/404 +/404";
 // decisions/audit/directory
 const TOPICS: &str = "401 403 403 +/+/404 +/404/404 403";
@@ -111,7 +118,7 @@ pub const TABLE: &[Row] = &[
     row("get_api_tokens", Nothing, 200, KNOWN),
     row("post_api_tokens", Person, 201, NEW_TOKEN),
     row("get_api_tokens_id", Token, 200, OWNED),
-    row("delete_api_tokens_id", Token, 204, OWNED),
+    row("delete_api_tokens_id", Token, 204, OWNED_WRITES),
     row("post_auth_login", Nothing, 200, PUBLIC),
     row("post_auth_refresh", Nothing, 200, SESSIONS),
     row("post_auth_logout", Nothing, 204, SESSIONS),
@@ -134,26 +141,26 @@ pub const TABLE: &[Row] = &[
     // The token is the proof; this one is not good.
     row("get_notification_contacts_confirm", Nothing, 200, PUBLIC),
     row("post_notification_contacts_confirm", Nothing, 422, PUBLIC),
-    row("put_notification_contacts_channel", Contact, 200, THERE),
-    row("post_notification_contacts_channel_verify", Contact, 200, THERE),
+    row("put_notification_contacts_channel", Contact, 200, THERE_WRITES),
+    row("post_notification_contacts_channel_verify", Contact, 200, THERE_WRITES),
     // A webhook has no code: whatever is sent is wrong.
-    row("post_notification_contacts_channel_confirm", Contact, 422, THERE),
-    row("delete_notification_contacts_channel", Contact, 204, THERE),
+    row("post_notification_contacts_channel_confirm", Contact, 422, THERE_WRITES),
+    row("delete_notification_contacts_channel", Contact, 204, THERE_WRITES),
     row("get_notification_preferences", Nothing, 200, KNOWN),
-    row("post_notification_preferences", Nothing, 201, KNOWN),
+    row("post_notification_preferences", Nothing, 201, OWN_WRITES),
     row("get_notification_preferences_preview", Nothing, 200, KNOWN),
-    row("post_notification_preferences_test", Webhook, 200, KNOWN),
+    row("post_notification_preferences_test", Webhook, 200, OWN_WRITES),
     row("get_notification_preferences_id", Preference, 200, OWN_ALONE),
-    row("put_notification_preferences_id", Preference, 200, OWN_ALONE),
-    row("delete_notification_preferences_id", Preference, 204, OWN_ALONE),
+    row("put_notification_preferences_id", Preference, 200, OWN_ALONE_WRITES),
+    row("delete_notification_preferences_id", Preference, 204, OWN_ALONE_WRITES),
     row("get_notifications", Nothing, 200, KNOWN),
     row("get_notifications_stats", Nothing, 200, KNOWN),
-    row("put_notifications_read_all", Nothing, 200, KNOWN),
-    row("put_notifications_id_read", Notification, 204, READS),
-    row("delete_notifications_id", Notification, 204, READS),
+    row("put_notifications_read_all", Nothing, 200, OWN_WRITES),
+    row("put_notifications_id_read", Notification, 204, MARKS),
+    row("delete_notifications_id", Notification, 204, MARKS),
     row("get_push_subscriptions", Nothing, 200, KNOWN),
-    row("post_push_subscriptions", Nothing, 201, KNOWN),
-    row("delete_push_subscriptions_id", Push, 204, OWN_ALONE),
+    row("post_push_subscriptions", Nothing, 201, OWN_WRITES),
+    row("delete_push_subscriptions_id", Push, 204, OWN_ALONE_WRITES),
     row("post_records", Nothing, 200, "401 403 403 + + 403"),
     row("get_restricted_lists", Nothing, 200, KNOWN),
     row("post_restricted_lists", Nothing, 201, ADMINS),

@@ -57,6 +57,15 @@ pub struct Who {
     pub bearer: Option<String>,
     /// Programs have none.
     pub refresh: String,
+    /// Of a program without a scope: a token of its user that has one, with which it gets what it then asks about.
+    pub writing: Option<String>,
+}
+
+impl Who {
+    /// The same one, who may write what is their own.
+    pub fn writing(&self) -> Self {
+        Self { bearer: self.writing.clone().or_else(|| self.bearer.clone()), ..self.clone() }
+    }
 }
 
 pub struct Answer {
@@ -94,7 +103,7 @@ impl World {
         first_user(dir.path());
         let settings = settings(dir.path());
         let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        let nobody = Who { name: "keeper".to_owned(), bearer: None, refresh: String::new() };
+        let nobody = Who { name: "keeper".to_owned(), bearer: None, refresh: String::new(), writing: None };
         let mut world = Self {
             gate: Daemon::start(&dir.path().join("data"), &settings),
             keeper: nobody.clone(),
@@ -133,22 +142,25 @@ impl World {
     pub fn person(&self, column: Column) -> Who {
         let name = format!("{column:?}-{}", self.number()).to_lowercase();
         let (role, scopes) = column.rights();
+        let has = if column == Column::Bare { &["intents:write"] } else { scopes };
         let password = (role != "service").then_some(PASSWORD);
         let accounts = json!({"view": [GRANTED]});
-        self.made("/users", &json!({"name": name, "role": role, "scopes": scopes, "accounts": accounts, "password": password}));
+        self.made("/users", &json!({"name": name, "role": role, "scopes": has, "accounts": accounts, "password": password}));
         if role != "service" {
             return self.logged_in(&name);
         }
-        let token = self.made("/api-tokens", &json!({"user": name, "name": "its own", "scopes": scopes}));
-        Who { name, bearer: Some(token.text_of("secret")), refresh: "ogr_none~0.none".to_owned() }
+        let token =
+            |scopes: &[&str]| self.made("/api-tokens", &json!({"user": name, "name": "its own", "scopes": scopes})).text_of("secret");
+        let writing = (column == Column::Bare).then(|| token(has));
+        Who { bearer: Some(token(scopes)), name, refresh: "ogr_none~0.none".to_owned(), writing }
     }
 
     fn logged_in(&self, name: &str) -> Who {
         let body = json!({"name": name, "password": PASSWORD}).to_string();
-        let nobody = Who { name: String::new(), bearer: None, refresh: String::new() };
+        let nobody = Who { name: String::new(), bearer: None, refresh: String::new(), writing: None };
         let answer = self.ask(&nobody, "POST", "/api/v1/auth/login", &[], Some(body));
         assert_eq!(answer.status, 200, "{}", answer.text);
-        Who { name: name.to_owned(), bearer: Some(answer.text_of("access_token")), refresh: answer.text_of("refresh_token") }
+        Who { name: name.to_owned(), bearer: Some(answer.text_of("access_token")), refresh: answer.text_of("refresh_token"), writing: None }
     }
 
     /// A number that was not given before.

@@ -44,13 +44,13 @@ pub mod ws;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::caller::{Door, identify, locate};
+use super::caller::{Door, acting, identify, locate};
 use super::positions::{directory_arrived, directory_placed};
 use crate::control::directory::DirectoryService;
 use crate::log::Topics;
@@ -107,7 +107,8 @@ pub fn books_routes() -> OpenApiRouter<Arc<books::Books>> {
 /// About notifications.
 #[must_use]
 pub fn notify_routes() -> OpenApiRouter<Arc<NotifyDesk>> {
-    notifications::routes().merge(notification_preferences::routes()).merge(notification_contacts::routes())
+    let routes = notifications::routes().merge(notification_preferences::routes()).merge(notification_contacts::routes());
+    routes.layer(from_fn(acting))
 }
 
 /// What mails and messages lead to.
