@@ -63,7 +63,16 @@ fn an_intent_is_answered_with_its_decision_and_a_repeat_with_the_same_bytes() {
 fn what_can_have_no_decision_is_refused_before_it_enters_the_log() {
     let dir = TempDir::new().unwrap();
     let gate = daemon(&dir);
-    for body in ["", "[]", "{}", r#"{"event":"trade","symbol":"AAPL","price":"1"}"#, r#"{"event":"order_cancel","account":"ACC1"}"#] {
+    for body in [
+        "",
+        "[]",
+        "{}",
+        r#"{"event":"trade","symbol":"AAPL","price":"1"}"#,
+        r#"{"event":"order_cancel","account":"ACC1"}"#,
+        r#"{"event":"fill","client_order_id":"I-1","account":"ACC1"}"#,
+        r#"{"event":"nonsense","client_order_id":"I-1","account":"ACC1"}"#,
+        r#"{"client_order_id":"I-1","account":"ACC1"}"#,
+    ] {
         let (status, problem) = gate.intent(body);
         assert_eq!((status, &problem["code"]), (422, &"NOT_AN_INTENT".into()), "{body}");
     }
@@ -153,6 +162,57 @@ fn bodies_lines_and_slow_senders_have_their_limits() {
     assert!(!silent.starts_with("HTTP/1.1 200"), "{silent}");
     assert!(begun.elapsed() < Duration::from_secs(8));
     assert!(gate.topic("market.prices").is_empty());
+}
+
+/// Sends a head, and nothing more until an answer comes: it, and after how long it came.
+fn head(at: &str, path: &str, kind: &str, more: &str) -> (String, Duration) {
+    let begun = Instant::now();
+    let answer = raw(at, &format!("POST {path} HTTP/1.1\r\nhost: {at}\r\ncontent-type: {kind}\r\n{more}\r\n"));
+    (answer, begun.elapsed())
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_by_its_length_and_not_asked_for() {
+    let dir = TempDir::new().unwrap();
+    let gate = daemon(&dir);
+    let json = "application/json";
+    let paths = [
+        ("/api/v1/records", "application/x-ndjson"),
+        ("/api/v1/intents", json),
+        ("/api/v1/instruments", json),
+        ("/api/v1/auth/login", json),
+        ("/api/v1/api-keys", json),
+    ];
+    for (path, kind) in paths {
+        for more in ["content-length: 999999999999\r\n", "content-length: 20000000\r\nexpect: 100-continue\r\n"] {
+            let (answer, after) = head(&gate.http, path, kind, more);
+            assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("BODY_TOO_LARGE"), "{path} {more}: {answer}");
+            assert!(after < Duration::from_secs(5), "{path} {more}: {after:?}");
+        }
+    }
+    // Who sends all of it without asking hears it all the same.
+    let mut stream = TcpStream::connect(&gate.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let head = format!(
+        "POST /api/v1/records HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-ndjson\r\ncontent-length: 20000000\r\n\r\n",
+        gate.http
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![b'x'; 20_000_000]).unwrap();
+    let answer = read_some(&mut stream, 1 << 20);
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(gate.get("/readyz").0, 200);
+}
+
+#[test]
+fn a_slow_body_has_the_time_that_the_settings_give_it_wherever_it_goes() {
+    let dir = TempDir::new().unwrap();
+    let gate = Daemon::start(dir.path(), &[("http.read_timeout_ms", "400")]);
+    for path in ["/api/v1/instruments", "/api/v1/auth/login", "/api/v1/api-keys"] {
+        let (answer, after) = head(&gate.http, path, "application/json", "content-length: 10\r\n");
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("within 400 ms"), "{path}: {answer}");
+        assert!(after < Duration::from_secs(8), "{path}: {after:?}");
+    }
 }
 
 #[test]

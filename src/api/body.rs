@@ -32,8 +32,10 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits, bodies: &Gau
 async fn collect(headers: &HeaderMap, mut body: Body, limits: &Limits, mut share: Share) -> Result<Whole, Problem> {
     let bytes_max = limits.body_bytes_max;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let mut refused = announced.filter(|length| *length > bytes_max).map(|_| too_large(bytes_max));
-    let (mut bytes, mut seen) = (Vec::new(), 0_usize);
+    if announced.is_some_and(|length| length > bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    let (mut refused, mut bytes, mut seen) = (None, Vec::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::new(ApiCode::BodyUnreadable, error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };

@@ -83,6 +83,7 @@ fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
         Event::Intent(intent) => Ok((intent.client_order_id, intent.account)),
         Event::Amend(amend) => Ok((amend.client_order_id, amend.account)),
         Event::Cancel(cancel) => Ok((cancel.client_order_id, cancel.account)),
+        Event::Refused(refused) if refused.field.as_deref() == Some("event") => Err(no_intent()),
         Event::Refused(refused) => match (refused.client_order_id, refused.account) {
             (Some(id), Some(account)) => Ok((id, account)),
             (Some(_) | None, Some(_) | None) => {
@@ -102,10 +103,12 @@ fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
         | Event::Quote(_)
         | Event::Bar(_)
         | Event::Control(_)
-        | Event::Elsewhere => {
-            Err(Problem::new(ApiCode::NotAnIntent, "send an order_intent, an order_amend or an order_cancel").field("event"))
-        }
+        | Event::Elsewhere => Err(no_intent()),
     }
+}
+
+fn no_intent() -> Problem {
+    Problem::new(ApiCode::NotAnIntent, "send an order_intent, an order_amend or an order_cancel").field("event")
 }
 
 /// The decision, and where the record stands.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::Extensions;
+
 /// All bounds of the HTTP face.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -45,6 +47,14 @@ pub struct Limits {
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may ask.
     pub cors_origins: Vec<String>,
+}
+
+impl Limits {
+    /// Those of the connection that a request came over.
+    #[must_use]
+    pub fn of(request: &Extensions) -> Self {
+        request.get::<Arc<Self>>().map_or_else(Self::default, |limits| Self::clone(limits))
+    }
 }
 
 impl Default for Limits {

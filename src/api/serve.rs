@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::gauge;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -142,9 +143,13 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     limits: Arc<Limits>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let wire = Wire::default();
+    let (of_requests, bounds) = (wire.clone(), limits.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(of_requests.clone());
+        request.extensions_mut().insert(bounds.clone());
         let is_safe = request.method().is_safe();
         let answer = router.clone().oneshot(request);
         // What writes runs from here on: the connection asks for the answer only while its client is there.
@@ -156,7 +161,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(limits.read_timeout)
         .max_headers(limits.headers_max)
         .max_buf_size(limits.header_bytes_max);
-    let connection = builder.serve_connection(Impatient::new(stream, limits.read_timeout), service).with_upgrades();
+    let connection = builder.serve_connection(Impatient::new(stream, limits.read_timeout, wire), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -170,21 +175,53 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// A stream that fails when the other side does not read for a while.
+/// What those who answer know of their connection, each request finds it: how it is to end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wire(Arc<Ends>);
+
+#[derive(Debug, Default)]
+struct Ends {
+    /// Somebody else sees to it that the other side reads.
+    is_upgraded: AtomicBool,
+    /// The other side may still be sending what nobody wants.
+    is_talking: AtomicBool,
+}
+
+impl Wire {
+    /// From now on somebody else sees to it that the other side reads.
+    pub fn upgraded(&self) {
+        self.0.is_upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// The other side may still be sending: the connection is not closed under it before it could read the answer.
+    pub fn still_talking(&self) {
+        self.0.is_talking.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What is still sent after the answer is thrown away, so long and so much of it: a connection that is closed with something unread in it
+/// takes the answer away from whoever has not read it yet.
+const LINGER: Duration = Duration::from_secs(3);
+const LINGER_BYTES_MAX: usize = 64 << 20;
+const LINGER_BUFFER_BYTES: usize = 16 << 10;
+
+/// A stream that fails when the other side does not read for a while, and hears out at the end who is still talking.
 struct Impatient<S> {
     io: TokioIo<S>,
     patience: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
+    wire: Wire,
+    lingers: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl<S> Impatient<S> {
-    fn new(stream: S, patience: Duration) -> Self {
-        Self { io: TokioIo::new(stream), patience, deadline: None }
+    fn new(stream: S, patience: Duration, wire: Wire) -> Self {
+        Self { io: TokioIo::new(stream), patience, deadline: None, wire, lingers: None }
     }
 
     /// Passes `written` on, unless it has been pending for too long.
     fn within<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+        if written.is_ready() || self.wire.0.is_upgraded.load(Ordering::Relaxed) {
             self.deadline = None;
             return written;
         }
@@ -201,7 +238,23 @@ impl<S: AsyncRead + Unpin> Read for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Impatient<S> {
+impl<S: AsyncRead + Unpin> Impatient<S> {
+    /// Reads what is still sent, for a while.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (until, seen) = self.lingers.get_or_insert_with(|| (Box::pin(sleep(LINGER)), 0));
+        let mut buffer = [0; LINGER_BUFFER_BYTES];
+        while *seen < LINGER_BYTES_MAX && until.as_mut().poll(cx).is_pending() {
+            let mut read = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(self.io.inner_mut()).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => *seen += read.filled().len(),
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for Impatient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.within(cx, written)
@@ -213,7 +266,13 @@ impl<S: AsyncWrite + Unpin> Write for Impatient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.lingers.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        if self.wire.0.is_talking.load(Ordering::Relaxed) {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Invariant: after a refusal what is left of the body is thrown away, up to a bound in bytes and time; if there is more, the answer
 //! says that the connection ends. Else a client that keeps its connection finds it closed under its next request, or never reads
-//! the answer for the reset behind it. Deliberately absent: reading on for the sake of who sends without end.
+//! the answer for the reset behind it; so what comes after the answer is heard out for a while (`serve.rs`). Nobody is asked for a body
+//! that nobody wants. Deliberately absent: reading on for the sake of who sends without end.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+
+use super::serve::Wire;
 
 const BYTES_MAX: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -47,13 +50,27 @@ pub async fn drain(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
+    let wire = parts.extensions.get::<Wire>().cloned();
+    let is_little = is_little(&parts.headers);
     let lent = Lent(Arc::new(Mutex::new(body)));
     let mut response = next.run(Request::from_parts(parts, Body::new(lent.clone()))).await;
     let refused = response.status().is_client_error() || response.status().is_server_error();
-    if refused && !lent.is_end_stream() && !tokio::time::timeout(PATIENCE, read_away(lent)).await.unwrap_or(false) {
+    if !refused || lent.is_end_stream() {
+        return response;
+    }
+    if !is_little || !tokio::time::timeout(PATIENCE, read_away(lent)).await.unwrap_or(false) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if let Some(wire) = wire {
+            wire.still_talking();
+        }
     }
     response
+}
+
+/// Whether the rest is worth reading. Whoever asks first whether to send it is told so by what it reads instead of being asked for it.
+fn is_little(headers: &HeaderMap) -> bool {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    announced.is_none_or(|bytes| bytes <= BYTES_MAX) && !headers.contains_key(header::EXPECT)
 }
 
 /// Whether the body came to its end within the bound.

@@ -381,6 +381,8 @@ fn a_client_that_does_not_read_is_cut_off_and_told_so_and_the_others_hear_everyt
             }
         });
         eventually("the end of the slow one", ended);
+        // It does not come back before the listener has lost patience with whoever else does not read.
+        std::thread::sleep(Duration::from_secs(12));
         assert_eq!(slow.closed(), 4008);
         writer.join().unwrap();
         reader.join().unwrap()

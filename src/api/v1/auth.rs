@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
-use super::json::{Json, answer};
+use super::json::{Json, OptionalJson, answer};
 use super::people_desk::{Act, Desk};
 use crate::api::caller::{Accounts, Address, Caller, now, people_problem};
 use crate::api::problem::{ApiCode, Problem};
@@ -189,7 +189,7 @@ async fn refresh(
 }
 
 /// Ends a session: that of the access token, or that of the refresh token.
-#[utoipa::path(post, path = "/auth/logout", tag = "auth", request_body = Refresh, security((), ("bearer" = []), ("cookie" = [])), responses(
+#[utoipa::path(post, path = "/auth/logout", tag = "auth", request_body = Option<Refresh>, security((), ("bearer" = []), ("cookie" = [])), responses(
     (status = 204, description = "The session is over, if there was one"),
 ))]
 async fn logout(
@@ -197,10 +197,10 @@ async fn logout(
     Extension(Address(address)): Extension<Address>,
     headers: HeaderMap,
     uri: Uri,
-    body: Json<Refresh>,
+    OptionalJson(body): OptionalJson<Refresh>,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    let body = body.value.checked()?;
+    let body = body.checked()?;
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let session = match bearer {
         Some(token) => match desk.people.by_access(token, now()).map_err(people_problem)?.proof {

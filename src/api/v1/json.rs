@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
@@ -34,18 +35,43 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let bytes = bytes(&parts.headers, body).await?;
+        let bytes = bytes(request).await?;
         let value = parse(&bytes)?;
         Ok(Self { value, bytes })
     }
 }
 
+/// A body that may be left out: then it is as if it were `{}`.
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts, body).await?;
+        if bytes.is_empty() && !parts.headers.contains_key(header::CONTENT_TYPE) {
+            return parse(b"{}").map(Self);
+        }
+        require_json(&parts)?;
+        parse(&bytes).map(Self)
+    }
+}
+
 /// The bytes of a small body that says it is JSON.
-pub async fn bytes(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
-    guard::require_content_type(headers, &["application/json"])?;
-    let limits = Limits { body_bytes_max: BYTES_MAX, ..Limits::default() };
-    Ok(body::read(headers, body, &limits, &Gauge::default()).await?.bytes)
+async fn bytes(request: Request) -> Result<Vec<u8>, Problem> {
+    let (parts, body) = request.into_parts();
+    require_json(&parts)?;
+    read(&parts, body).await
+}
+
+fn require_json(parts: &Parts) -> Result<(), Problem> {
+    guard::require_content_type(&parts.headers, &["application/json"])
+}
+
+async fn read(parts: &Parts, body: Body) -> Result<Vec<u8>, Problem> {
+    let limits = Limits { body_bytes_max: BYTES_MAX, ..Limits::of(&parts.extensions) };
+    Ok(body::read(&parts.headers, body, &limits, &Gauge::default()).await?.bytes)
 }
 
 /// Reads an object. Straight from the bytes: whoever collects its fields first no longer sees which came twice.

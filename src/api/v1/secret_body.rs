@@ -35,7 +35,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             return Err(Problem::new(ApiCode::UnsupportedMediaType, "send the body without a Content-Encoding"));
         }
-        let patience = Limits::default().read_timeout;
+        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > BYTES_MAX) {
+            return Err(too_large());
+        }
+        let patience = Limits::of(&parts.extensions).read_timeout;
         let late = || Problem::new(ApiCode::BodyTimeout, format!("the body must arrive within {} ms", patience.as_millis()));
         let bytes = tokio::time::timeout(patience, collect(body)).await.unwrap_or_else(|_| Err(late()))?;
         parse(&bytes).map(Self)
@@ -57,9 +61,13 @@ async fn collect(mut body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
         }
     }
     if seen > BYTES_MAX {
-        return Err(Problem::new(ApiCode::BodyTooLarge, format!("a body has at most {BYTES_MAX} bytes")));
+        return Err(too_large());
     }
     Ok(bytes)
+}
+
+fn too_large() -> Problem {
+    Problem::new(ApiCode::BodyTooLarge, format!("a body has at most {BYTES_MAX} bytes"))
 }
 
 /// Reads an object, and says of what is wrong only what is ours.

@@ -179,7 +179,7 @@ impl Keys {
     pub fn verify(&self, token: &str, now: Millis) -> Result<Claims, Forged> {
         let header = decode_header(token).map_err(|_| Forged::Invalid)?;
         let ours = header.alg == Algorithm::EdDSA && header.kid.as_deref() == Some(&self.id) && header.typ.as_deref() == Some(TYPE);
-        if !ours {
+        if !ours || says_critical(token) {
             return Err(Forged::Invalid);
         }
         let mut validation = Validation::new(Algorithm::EdDSA);
@@ -196,6 +196,14 @@ impl Keys {
         }
         if claims.exp <= now { Err(Forged::Expired) } else { Ok(claims) }
     }
+}
+
+/// Whether a token's header names extensions that must be understood (RFC 7515, section 4.1.11): we understand none, and the library does
+/// not look.
+fn says_critical(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+    let header = header.and_then(|json| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json).ok());
+    header.is_none_or(|header| header.contains_key("crit"))
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
@@ -279,6 +287,23 @@ mod tests {
         };
         assert_eq!(elsewhere(|terms| terms.issuer = "x".into()).verify(&token, NOW), Err(Forged::Invalid));
         assert_eq!(elsewhere(|terms| terms.audience = "x".into()).verify(&token, NOW), Err(Forged::Invalid));
+    }
+
+    #[test]
+    fn refuses_what_must_be_understood_and_is_not() {
+        let (_dir, keys) = keys();
+        let token = keys.sign("alice", "alice~0.f", NOW).unwrap();
+        let claims = token.split('.').nth(1).unwrap();
+        let signed = |more: &str| {
+            let header = part(&format!(r#"{{"typ":"{TYPE}","alg":"EdDSA","kid":"{}"{more}}}"#, keys.id()));
+            let message = format!("{header}.{claims}");
+            let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &keys.signing, Algorithm::EdDSA).unwrap();
+            format!("{message}.{signature}")
+        };
+        assert!(keys.verify(&signed(""), NOW).is_ok());
+        for more in [r#","crit":["x"],"x":1"#, r#","crit":[]"#, r#","crit":["exp"]"#] {
+            assert_eq!(keys.verify(&signed(more), NOW), Err(Forged::Invalid), "{more}");
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ use crate::api::Limits;
 use crate::api::caller::{Address, Caller, Door};
 use crate::api::problem::{ApiCode, Problem};
 use crate::api::query::Query;
+use crate::api::serve::Wire;
 use crate::chart::Charts;
 use crate::notify::Notifier;
 use crate::telemetry::WS_CONNECTIONS;
@@ -154,6 +155,7 @@ impl Live {
 async fn open(
     State(live): State<Arc<Live>>,
     Extension(Address(address)): Extension<Address>,
+    wire: Option<Extension<Wire>>,
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
@@ -177,6 +179,9 @@ async fn open(
         None => Caller::open(address),
     };
     let upgrade = upgrade.read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
+    if let Some(Extension(wire)) = wire {
+        wire.upgraded();
+    }
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| session::run(socket, live, caller, slot)))
 }

@@ -36,6 +36,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(40);
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// A client may take so long to answer that we close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// And one that did not read what was sent to it may come back as late as this, and hears why. No more than that is kept for it.
+const SLOW_PATIENCE: Duration = Duration::from_secs(30);
 /// Messages of a client within a tick.
 const MESSAGES_PER_TICK_MAX: u32 = 100;
 /// Messages that are written between two looks at everything else.
@@ -80,13 +82,18 @@ pub async fn run(mut socket: WebSocket, live: Arc<Live>, caller: Caller, slot: S
     let held = HashMap::new();
     let mut session = Session { live, member, held, opening: None, pages: None, heard: now, pinged: now, messages: 0 };
     let end = session.serve(&mut socket).await;
+    let mut stop = session.live.of.stop.clone();
     // Nobody has anything more for it while it is being closed.
     drop(session);
     match end {
         End::Theirs => counter!(WS_CLOSED, "reason" => "client").increment(1),
         End::Ours(close) => {
             counter!(WS_CLOSED, "reason" => close.label()).increment(1);
-            farewell(&mut socket, close).await;
+            tokio::select! {
+                () = farewell(&mut socket, close) => {}
+                // A stop waits for the others.
+                () = stopped(&mut stop), if matches!(close, Close::Slow) => {}
+            }
         }
     }
 }
@@ -100,7 +107,8 @@ async fn farewell(socket: &mut WebSocket, close: Close) {
         Ok::<_, axum::Error>(())
     };
     // Who is gone or does not read does not hear it.
-    let _ = timeout(CLOSE_PATIENCE, said).await;
+    let patience = if matches!(close, Close::Slow) { SLOW_PATIENCE } else { CLOSE_PATIENCE };
+    let _ = timeout(patience, said).await;
 }
 
 /// What a task comes to; without one nothing ever.
