@@ -268,7 +268,7 @@ impl Courier {
         }
         if Instant::now() >= round.sweep_at {
             round.sweep_at = Instant::now() + SWEEP_EVERY;
-            round.desk.sweep(now);
+            round.desk.sweep(now, &self.shared.book);
             self.forget(&mut round.desk).await;
         }
         self.begin_saving(round);

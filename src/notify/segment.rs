@@ -47,6 +47,9 @@ pub struct Stored {
     pub from: u64,
     /// The first that it does not cover any more.
     pub next: u64,
+    /// When it was written, in ms: an instance delivered then. 0: not known.
+    #[serde(rename = "at", default)]
+    pub written: i64,
     /// Its deliveries.
     pub items: Vec<Item>,
 }
@@ -63,7 +66,7 @@ pub struct Item {
     /// Where it goes.
     #[serde(flatten)]
     pub place: Place,
-    /// When it was decided to send it, in ms.
+    /// When its day to be sent in begins, in ms; moved on by all time in which it could not go.
     #[serde(rename = "p")]
     pub planned: i64,
     /// Attempts so far.
@@ -111,8 +114,11 @@ pub enum State {
     Grouped {
         /// The digest.
         group: DeliveryId,
-        /// Since when, in ms.
+        /// When its day to be sent in begins, in ms; moved on by all time in which it could not go.
         since: i64,
+        /// Up to here it was moved on for a hold, in ms.
+        #[serde(default)]
+        until: i64,
         /// Why it waited for it.
         why: Held,
     },
@@ -153,6 +159,32 @@ impl State {
 }
 
 impl Item {
+    /// It is held until then: so much of its day is not counted. What an earlier hold had moved it on beyond `now` is taken back.
+    pub fn put_off(&mut self, now: i64, until: i64) {
+        let moved_to = if let State::Held { until, .. } = self.state { until.max(now) } else { now };
+        self.planned = self.planned.saturating_add(until.saturating_sub(moved_to));
+    }
+
+    /// Nobody delivered between these times: what of it lies behind a hold that it had is not counted. Whether that is worth a record.
+    pub fn nobody_delivered(&mut self, from: i64, to: i64) -> bool {
+        const RESTART_MS: i64 = 60_000;
+        let from = match self.state {
+            State::Held { until, .. } | State::Grouped { until, .. } => from.max(until),
+            State::Waiting | State::Sent { .. } | State::Dead { .. } => from,
+        };
+        let gap = to.saturating_sub(from);
+        if from == 0 || gap < RESTART_MS {
+            return false;
+        }
+        match &mut self.state {
+            State::Grouped { since, .. } => *since = since.saturating_add(gap),
+            State::Held { .. } | State::Waiting | State::Sent { .. } | State::Dead { .. } => {
+                self.planned = self.planned.saturating_add(gap)
+            }
+        }
+        true
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
@@ -178,7 +210,7 @@ mod tests {
         let states = [
             State::Waiting,
             State::Held { until: 5, why: Held::Storm },
-            State::Grouped { group, since: 6, why: Held::Late },
+            State::Grouped { group, since: 6, until: 7, why: Held::Late },
             State::Sent { at: 7 },
             State::Dead { at: 8, why: Dead::Refused },
         ];
@@ -194,7 +226,7 @@ mod tests {
             content: None,
             released: false,
         });
-        let stored = Stored { from: 10, next: 20, items: items.to_vec() };
+        let stored = Stored { from: 10, next: 20, written: 30, items: items.to_vec() };
         let text = serde_json::to_string(&stored).unwrap();
         assert!(text.contains(r#"{"n":"0-7-n1","o":12,"u":"ann","c":"push","t":"s-1","p":3,"a":2,"s":"waiting","w":"550 no"}"#), "{text}");
         assert_eq!(serde_json::from_str::<Stored>(&text).unwrap(), stored);

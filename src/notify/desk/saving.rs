@@ -52,7 +52,8 @@ impl Desk {
             let crowd = self.crowds.entry(item.place.clone()).or_default();
             crowd.count += 1;
         }
-        let Stored { from, next, items } = stored;
+        self.written = self.written.max(stored.written);
+        let Stored { from, next, items, .. } = stored;
         self.segments.insert(key, Segment { items, from, next, next_saved: next, version, changes: 0, saved: 0 });
     }
 
@@ -65,9 +66,13 @@ impl Desk {
 
     /// Gives every delivery its notification, ends those that have none any more, and queues the others.
     pub fn open(&mut self, now: i64, content: impl Fn(u32, u64) -> Option<Arc<Raised>>) {
+        self.seen = self.seen.max(now);
         let mut open = Vec::new();
         for (key, segment) in &mut self.segments {
             for (index, item) in segment.items.iter_mut().enumerate().filter(|(_, item)| !item.state.is_settled()) {
+                if item.nobody_delivered(self.written, now) {
+                    segment.changes += 1;
+                }
                 item.content = content(key.partition, item.offset).filter(|raised| raised.id == item.raised);
                 open.push((ItemRef { segment: *key, index }, item.state, item.content.is_some()));
             }
@@ -80,9 +85,10 @@ impl Desk {
                 }
                 State::Waiting if is_there => self.enqueue(Unit::Single(at)),
                 // A digest whose members are not all there any more is still the digest that may have been sent.
-                State::Grouped { group, since, .. } => {
-                    let found = self.groups.entry(group);
-                    found.or_insert_with(|| Group { members: Vec::new(), since, since_saved: since, failures: 0 }).members.push(at);
+                State::Grouped { group, since, until, .. } => {
+                    let found = self.groups.entry(group).or_insert_with(|| Group { members: Vec::new(), since, until, failures: 0 });
+                    (found.since, found.until) = (found.since.max(since), found.until.max(until));
+                    found.members.push(at);
                 }
                 State::Held { .. } | State::Waiting | State::Sent { .. } | State::Dead { .. } => {
                     self.settle(Unit::Single(at), now, Dead::Lost, "the log no longer has it");
@@ -114,6 +120,7 @@ impl Desk {
 
     /// Takes a notification, to be sent to these places, and moves the position behind it.
     pub fn plan(&mut self, now: i64, partition: u32, offset: u64, raised: Option<&Arc<Raised>>, places: Vec<Place>) {
+        self.seen = self.seen.max(now);
         let mut key = self.newest(partition).unwrap_or(SegmentKey { partition, number: 0 });
         for place in places {
             let Some(raised) = raised else { break };
@@ -204,7 +211,7 @@ impl Desk {
     #[must_use]
     pub fn to_save(&self) -> Vec<Save> {
         let changed = self.segments.iter().filter(|(_, segment)| segment.changes > segment.saved);
-        changed.filter_map(|(key, segment)| save_of(*key, segment)).collect()
+        changed.filter_map(|(key, segment)| save_of(*key, segment, self.seen)).collect()
     }
 
     /// Whether anything has to be saved.
@@ -217,7 +224,7 @@ impl Desk {
     #[must_use]
     pub fn to_save_at_the_end(&self) -> Vec<Save> {
         let changed = self.segments.iter().filter(|(_, segment)| segment.changes > segment.saved || segment.next > segment.next_saved);
-        changed.filter_map(|(key, segment)| save_of(*key, segment)).collect()
+        changed.filter_map(|(key, segment)| save_of(*key, segment, self.seen)).collect()
     }
 
     /// A segment is in the directory; what waited for that may go.
@@ -264,8 +271,8 @@ impl Desk {
     }
 }
 
-fn save_of(key: SegmentKey, segment: &Segment) -> Option<Save> {
-    let stored = Stored { from: segment.from, next: segment.next, items: segment.items.clone() };
+fn save_of(key: SegmentKey, segment: &Segment, written: i64) -> Option<Save> {
+    let stored = Stored { from: segment.from, next: segment.next, written, items: segment.items.clone() };
     let body = serde_json::to_vec(&stored).ok()?;
     Some(Save { key, version: segment.version, changes: segment.changes, next: segment.next, body })
 }
