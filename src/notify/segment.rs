@@ -13,6 +13,8 @@ use super::raised::{Raised, RaisedId};
 
 /// A segment begins after the one that has reached this many deliveries.
 pub const ITEMS_FULL: usize = 256;
+/// Or this many, when what they say is in it too.
+pub const NOTICES_FULL: usize = 32;
 /// What is kept of an error's text.
 const NOTE_BYTES_MAX: usize = 200;
 
@@ -81,6 +83,9 @@ pub struct Item {
     /// So many further ones of its place are counted with it: there were too many to be kept one by one.
     #[serde(rename = "m", default, skip_serializing_if = "is_none_more")]
     pub more: u64,
+    /// What it says, as long as it has to be sent, when the log does not have it.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Arc<Raised>>,
     /// What it says, as long as it has to be sent.
     #[serde(skip)]
     pub content: Option<Arc<Raised>>,
@@ -223,6 +228,7 @@ mod tests {
             state,
             note: "550 no".into(),
             more: 0,
+            own: None,
             content: None,
             released: false,
         });

@@ -423,7 +423,7 @@ impl Desk {
             let Some(item) = self.change(at) else { continue };
             let was_open = !item.state.is_settled();
             item.state = state;
-            item.content = None;
+            (item.content, item.own) = (None, None);
             if let Some(note) = note.filter(|note| !note.is_empty()) {
                 item.remark(note);
             }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::{CROWD_MS, Desk, Group, ItemRef, Told, Unit};
 use crate::domain::Priority;
 use crate::notify::delivery::{Dead, DeliveryId, Held, Place};
+use crate::notify::notice::NO_SHARD;
 use crate::notify::raised::Raised;
 use crate::notify::schedule::Limits;
-use crate::notify::segment::{ITEMS_FULL, Item, SegmentKey, State, Stored};
+use crate::notify::segment::{ITEMS_FULL, Item, NOTICES_FULL, SegmentKey, State, Stored};
 
 /// A position that has moved by so many offsets is saved though nothing else has changed.
 const STEP_OFFSETS: u64 = 1_000;
@@ -61,7 +62,8 @@ impl Desk {
     #[must_use]
     pub fn wanted(&self) -> BTreeSet<(u32, u64)> {
         let open = |(key, item): (u32, &Item)| (!item.state.is_settled()).then_some((key, item.offset));
-        self.segments.iter().flat_map(|(key, segment)| segment.items.iter().map(|item| (key.partition, item))).filter_map(open).collect()
+        let logged = self.segments.iter().filter(|(key, _)| key.partition != NO_SHARD);
+        logged.flat_map(|(key, segment)| segment.items.iter().map(|item| (key.partition, item))).filter_map(open).collect()
     }
 
     /// Gives every delivery its notification, ends those that have none any more, and queues the others.
@@ -73,7 +75,7 @@ impl Desk {
                 if item.nobody_delivered(self.written, now) {
                     segment.changes += 1;
                 }
-                item.content = content(key.partition, item.offset).filter(|raised| raised.id == item.raised);
+                item.content = item.own.clone().or_else(|| content(key.partition, item.offset)).filter(|raised| raised.id == item.raised);
                 open.push((ItemRef { segment: *key, index }, item.state, item.content.is_some()));
             }
         }
@@ -122,15 +124,17 @@ impl Desk {
     pub fn plan(&mut self, now: i64, partition: u32, offset: u64, raised: Option<&Arc<Raised>>, places: Vec<Place>) {
         self.seen = self.seen.max(now);
         let mut key = self.newest(partition).unwrap_or(SegmentKey { partition, number: 0 });
+        let full = if partition == NO_SHARD { NOTICES_FULL } else { ITEMS_FULL };
         for place in places {
             let Some(raised) = raised else { break };
             let id = DeliveryId::of(raised.id, &place);
-            let is_crowded = self.is_crowded(&place);
+            // Notices are few.
+            let is_crowded = partition != NO_SHARD && self.is_crowded(&place);
             if self.known.contains(&id) || (is_crowded && self.counts_with_others(key, &place, raised)) {
                 continue;
             }
             self.known.insert(id);
-            if self.segments.get(&key).is_some_and(|segment| segment.items.len() >= ITEMS_FULL) {
+            if self.segments.get(&key).is_some_and(|segment| segment.items.len() >= full) {
                 key.number += 1;
             }
             let segment = self.segments.entry(key).or_insert_with(|| Segment { from: offset, next: offset, ..Segment::default() });
@@ -144,6 +148,7 @@ impl Desk {
                 state: State::Waiting,
                 note: String::new(),
                 more: 0,
+                own: (partition == NO_SHARD).then(|| raised.clone()),
                 content: Some(raised.clone()),
                 released: false,
             });
@@ -165,6 +170,19 @@ impl Desk {
         if segment.next >= segment.next_saved + STEP_OFFSETS && segment.changes == segment.saved {
             segment.changes += 1;
         }
+    }
+
+    /// Takes a notice, which the log does not have, to be sent to these places.
+    pub fn plan_notice(&mut self, now: i64, raised: &Arc<Raised>, places: Vec<Place>) {
+        if !places.iter().all(|place| self.known.contains(&DeliveryId::of(raised.id, place))) {
+            self.plan(now, NO_SHARD, self.position(NO_SHARD).unwrap_or(0), Some(raised), places);
+        }
+    }
+
+    /// Whether all notices that were taken are saved.
+    #[must_use]
+    pub fn has_saved_notices(&self) -> bool {
+        self.segments.iter().filter(|(key, _)| key.partition == NO_SHARD).all(|(_, segment)| segment.saved == segment.changes)
     }
 
     /// Whether so much is under way to a place that further ones are not kept one by one: nobody's deliveries keep those of others waiting.

@@ -535,3 +535,59 @@ fn a_count_is_saved_with_the_position_that_it_belongs_to() {
         assert_eq!(stored.next, if key.partition == 1 { 200 } else { 300 });
     }
 }
+
+fn notice(seq: u64, priority: Priority) -> Arc<Raised> {
+    let id = RaisedId { shard: super::super::notice::NO_SHARD, seq, index: 0 };
+    Arc::new(Raised { id, account: None, owner: Some("ann".into()), ..raised(0, priority, T0).as_ref().clone() })
+}
+
+#[test]
+fn a_notice_joins_the_digest_of_what_was_held_and_none_is_passed_over_for_the_next() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);
+    let snooze = Want(Verdict::Hold { until: T0 + 80 * HOUR, why: Held::Snooze });
+    for (seq, day) in [(7, 0), (8, 2)] {
+        let now = T0 + day * 24 * HOUR;
+        for _ in 0..2 {
+            desk.plan_notice(now, &notice(seq, Priority::High), vec![place("ann", Channel::Email)]);
+        }
+        assert!(!desk.has_saved_notices());
+        shelf.save(&mut desk);
+        assert!(desk.has_saved_notices());
+        assert!(desk.take(now, &snooze).is_empty());
+    }
+    shelf.save(&mut desk);
+    // The log does not have it: what it says is kept with it until it is settled.
+    let log = |partition, offset| (partition == 0).then(|| raised(offset, Priority::High, T0));
+    let mut desk = shelf.reopen(T0 + 79 * HOUR, limits(), log);
+    desk.plan_notice(T0 + 79 * HOUR, &notice(8, Priority::High), vec![place("ann", Channel::Email)]);
+    assert!(desk.wanted().iter().all(|(partition, _)| *partition == 0));
+    desk.take(T0 + 80 * HOUR, &NOW);
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0 + 80 * HOUR, &NOW);
+    assert_eq!(jobs.iter().map(|job| job.contents.len()).collect::<Vec<_>>(), [4]);
+    desk.done(T0 + 80 * HOUR, &jobs[0], &Outcome::Sent);
+    shelf.save(&mut desk);
+    assert!(shelf.0.values().all(|(_, body)| !String::from_utf8_lossy(body).contains("message")), "it is not kept for longer");
+}
+
+#[test]
+fn a_notice_counts_in_a_storm() {
+    let storm = Limits { storm_per_minute: 3, channel_in_flight: 100, ..limits() };
+    let (mut desk, mut shelf) = (Desk::new(storm), Shelf::default());
+    for seq in 0..5 {
+        desk.plan_notice(T0, &notice(seq, Priority::High), vec![place("ann", Channel::Email)]);
+    }
+    planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);
+    assert_eq!((desk.take(T0, &NOW).len(), desk.held()), (3, 4));
+}
+
+#[test]
+fn notices_fill_smaller_segments_since_what_they_say_is_in_them() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    for seq in 0..100 {
+        desk.plan_notice(T0, &notice(seq, Priority::High), vec![place("ann", Channel::Email)]);
+    }
+    shelf.save(&mut desk);
+    assert_eq!(shelf.0.len(), 4);
+}
