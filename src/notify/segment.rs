@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::{Dead, DeliveryId, Held, Place};
-use super::raised::{Raised, RaisedId};
+use super::raised::{Raised, RaisedId, kind_word, priority_word};
+use crate::domain::{NotificationType, Priority};
 
 /// A segment begins after the one that has reached this many deliveries.
 pub const ITEMS_FULL: usize = 256;
@@ -83,6 +84,9 @@ pub struct Item {
     /// So many further ones of its place are counted with it: there were too many to be kept one by one.
     #[serde(rename = "m", default, skip_serializing_if = "is_none_more")]
     pub more: u64,
+    /// Which these are.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
     /// What it says, as long as it has to be sent, when the log does not have it.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Arc<Raised>>,
@@ -92,6 +96,24 @@ pub struct Item {
     /// It has waited for a digest and was alone in it.
     #[serde(skip)]
     pub released: bool,
+}
+
+/// What is counted with a delivery: all of one type and priority that came after it, up to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The last one.
+    #[serde(rename = "l")]
+    pub last: RaisedId,
+    /// Their type.
+    #[serde(rename = "t", with = "kind_word")]
+    pub kind: NotificationType,
+    /// Their priority.
+    #[serde(rename = "p", with = "priority_word")]
+    pub priority: Priority,
+}
+
+const fn is_false(word: &bool) -> bool {
+    !*word
 }
 
 const fn is_zero(count: &u32) -> bool {
@@ -131,6 +153,9 @@ pub enum State {
     Sent {
         /// When, in ms.
         at: i64,
+        /// With others.
+        #[serde(default, skip_serializing_if = "is_false")]
+        digest: bool,
     },
     /// It will not be sent any more.
     Dead {
@@ -190,6 +215,14 @@ impl Item {
         true
     }
 
+    /// Whether that one is counted with it.
+    #[must_use]
+    pub fn counts(&self, raised: &Raised) -> bool {
+        self.counted.is_some_and(|Counted { last, kind, priority }| {
+            (kind, priority, last.shard) == (raised.kind, raised.priority, raised.id.shard) && self.raised < raised.id && raised.id <= last
+        })
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
@@ -216,7 +249,7 @@ mod tests {
             State::Waiting,
             State::Held { until: 5, why: Held::Storm },
             State::Grouped { group, since: 6, until: 7, why: Held::Late },
-            State::Sent { at: 7 },
+            State::Sent { at: 7, digest: true },
             State::Dead { at: 8, why: Dead::Refused },
         ];
         let items = states.map(|state| Item {
@@ -228,6 +261,7 @@ mod tests {
             state,
             note: "550 no".into(),
             more: 0,
+            counted: None,
             own: None,
             content: None,
             released: false,

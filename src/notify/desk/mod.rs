@@ -4,6 +4,8 @@
 //! saved before it goes out, so that it goes out again as the same one. What failed is tried again until it is dead, and what is settled
 //! stays settled. Deliberately absent: clocks, tasks, the network: time is an argument, attempts and their outcomes are values.
 
+#[cfg(test)]
+mod crowd_tests;
 mod day;
 #[cfg(test)]
 mod day_tests;
@@ -405,7 +407,7 @@ impl Desk {
             count: members.len().saturating_add(usize::try_from(job.more).unwrap_or(usize::MAX)),
             took_ms,
         });
-        self.close(job.unit, State::Sent { at: now }, None);
+        self.close(job.unit, State::Sent { at: now, digest: matches!(job.unit, Unit::Group(_)) }, None);
     }
 
     fn settle(&mut self, unit: Unit, now: i64, why: Dead, note: &str) {

@@ -12,7 +12,7 @@ use crate::notify::delivery::{Dead, DeliveryId, Held, Place};
 use crate::notify::notice::NO_SHARD;
 use crate::notify::raised::Raised;
 use crate::notify::schedule::Limits;
-use crate::notify::segment::{ITEMS_FULL, Item, NOTICES_FULL, SegmentKey, State, Stored};
+use crate::notify::segment::{Counted, ITEMS_FULL, Item, NOTICES_FULL, SegmentKey, State, Stored};
 
 /// A position that has moved by so many offsets is saved though nothing else has changed.
 const STEP_OFFSETS: u64 = 1_000;
@@ -69,6 +69,7 @@ impl Desk {
     /// Gives every delivery its notification, ends those that have none any more, and queues the others.
     pub fn open(&mut self, now: i64, content: impl Fn(u32, u64) -> Option<Arc<Raised>>) {
         self.seen = self.seen.max(now);
+        self.remember_storms(now);
         let mut open = Vec::new();
         for (key, segment) in &mut self.segments {
             for (index, item) in segment.items.iter_mut().enumerate().filter(|(_, item)| !item.state.is_settled()) {
@@ -84,6 +85,10 @@ impl Desk {
                 State::Held { until, .. } if is_there => {
                     let ticket = self.next_ticket();
                     self.held.insert((until, ticket), at);
+                    if let Some((place, counted)) = self.item(at).and_then(|item| Some((item.place.clone(), item.counted?))) {
+                        let crowd = self.crowds.entry(place).or_default();
+                        crowd.summaries.insert((counted.kind, counted.priority), at);
+                    }
                 }
                 State::Waiting if is_there => self.enqueue(Unit::Single(at)),
                 // A digest whose members are not all there any more is still the digest that may have been sent.
@@ -103,6 +108,15 @@ impl Desk {
                 self.enqueue(Unit::Group(group));
             } else {
                 self.settle(Unit::Group(group), now, Dead::Lost, "the log no longer has it");
+            }
+        }
+    }
+
+    /// What went out one by one within the last minute counts towards a storm, whichever instance sent it.
+    fn remember_storms(&mut self, now: i64) {
+        for item in self.segments.values().flat_map(|segment| &segment.items) {
+            if let State::Sent { at, digest: false } = item.state {
+                self.storms.remember(&item.place.user, item.raised, at, now);
             }
         }
     }
@@ -130,7 +144,8 @@ impl Desk {
             let id = DeliveryId::of(raised.id, &place);
             // Notices are few.
             let is_crowded = partition != NO_SHARD && self.is_crowded(&place);
-            if self.known.contains(&id) || (is_crowded && self.counts_with_others(key, &place, raised)) {
+            let is_taken = self.known.contains(&id) || self.is_counted(&place, raised);
+            if is_taken || (is_crowded && self.counts_with_others(key, &place, raised)) {
                 continue;
             }
             self.known.insert(id);
@@ -148,6 +163,7 @@ impl Desk {
                 state: State::Waiting,
                 note: String::new(),
                 more: 0,
+                counted: None,
                 own: (partition == NO_SHARD).then(|| raised.clone()),
                 content: Some(raised.clone()),
                 released: false,
@@ -191,6 +207,12 @@ impl Desk {
         count >= self.limits.place_max() || (count >= Limits::FEW && self.pending >= self.limits.pending_max)
     }
 
+    /// Whether one is counted with a summary already: it is read again after a kill before the position behind it was saved.
+    fn is_counted(&self, place: &Place, raised: &Raised) -> bool {
+        let summary = self.crowds.get(place).and_then(|crowd| crowd.summaries.get(&(raised.kind, raised.priority)));
+        summary.and_then(|at| self.item(*at)).is_some_and(|item| item.counts(raised))
+    }
+
     /// Counts one more with the summary of its place, type and priority (it is told, held and ended as that is), if there is one that has
     /// not begun to go out and is saved together with the position that moves behind this one: in the segment that is being filled.
     fn counts_with_others(&mut self, filling: SegmentKey, place: &Place, raised: &Raised) -> bool {
@@ -201,6 +223,7 @@ impl Desk {
         }
         if let Some(item) = self.change(at) {
             item.more = item.more.saturating_add(1);
+            item.counted = Some(Counted { last: raised.id, kind: raised.kind, priority: raised.priority });
         }
         self.told.push(Told { channel: place.channel, what: "held", count: 1, took_ms: 0 });
         true
