@@ -112,7 +112,7 @@ metrics! {
     KAFKA_REBALANCES_FORCED = "ordergate_kafka_rebalances_forced_total", Counter, Count, "Times that shards which the group had given to nobody made it assign anew.";
     KAFKA_ERRORS = "ordergate_kafka_errors_total", Counter, Count, "Errors that Kafka clients told; labels: code.";
     REPLICA_BROKEN = "ordergate_replica_broken", Gauge, Count, "1 when the replica derived something else than what was recorded, or cannot read its ledger; labels: shard.";
-    NOTIFY_DELIVERIES = "ordergate_notify_deliveries_total", Counter, Count, "Deliveries of notifications; labels: channel, result (sent, retried, held, refused, expired, unwanted, lost).";
+    NOTIFY_DELIVERIES = "ordergate_notify_deliveries_total", Counter, Count, "Deliveries of notifications; labels: channel, result (sent, retried, held, refused, expired, unwanted, lost, dropped).";
     NOTIFY_DELIVERY_SECONDS = "ordergate_notify_delivery_seconds", Histogram(SLOW), Seconds, "The time from a notification's record to its delivery; labels: channel.";
     NOTIFY_PENDING = "ordergate_notify_pending_deliveries", Gauge, Count, "Deliveries that are not settled, held ones included.";
     NOTIFY_HELD = "ordergate_notify_held_deliveries", Gauge, Count, "Deliveries that wait for a digest.";

@@ -99,10 +99,10 @@ pub(super) async fn remind(vault: Arc<Vault>, notifier: Arc<Notifier>) {
     }
 }
 
-/// Whether there is nothing left to tell.
+/// Whether it is told: in the inbox for good, and on its way.
 async fn tell(notifier: &Notifier, due: &ReminderDue) -> bool {
     match notifier.tell(&notice_of(due, &key_of(due))).await {
-        Ok(told) => told,
+        Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, key = due.id, "a reminder could not be written, and is tried again");
             false

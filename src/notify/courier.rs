@@ -19,10 +19,12 @@ use super::delivery::Outcome;
 use super::desk::{Desk, Job, Save, Told};
 use super::follow::{Batch, Follower, extents, fetch};
 use super::message::Message;
+use super::notice::{Waiting, handed_over};
 use super::people::Subscriptions;
+use super::raised::RaisedId;
 use super::segment::{SegmentKey, Stored};
 use super::service::{Shared, pause};
-use super::{Channel, now_ms};
+use super::{Channel, UserId, now_ms};
 use crate::control::directory::WriteError;
 use crate::directory::Kind;
 use crate::log::LogError;
@@ -89,6 +91,9 @@ struct Round {
     look_at: Instant,
     sweep_at: Instant,
     renew_at: Instant,
+    waiting: Waiting,
+    /// Notices that are on the desk, and not noted as handed over.
+    noticed: BTreeMap<UserId, Vec<RaisedId>>,
 }
 
 impl Courier {
@@ -96,7 +101,7 @@ impl Courier {
         let actor = format!("ordergate/{}", shared.options.instance);
         // increase() does not see a counter's first event, so that those of the alarms are there before it.
         for channel in shared.channels.ready() {
-            for result in ["expired", "lost"] {
+            for result in ["expired", "lost", "dropped"] {
                 counter!(NOTIFY_DELIVERIES, "channel" => channel.as_str(), "result" => result).absolute(0);
             }
         }
@@ -224,9 +229,11 @@ impl Courier {
             jobs: JoinSet::new(),
             saving: None,
             save_at: now,
-            look_at: now + LOOK_AGAIN_EVERY,
+            look_at: now,
             sweep_at: now + SWEEP_EVERY,
             renew_at: now + self.renew_every(),
+            waiting: Waiting::default(),
+            noticed: BTreeMap::new(),
         })
     }
 
@@ -265,10 +272,11 @@ impl Courier {
         if Instant::now() >= round.look_at {
             round.look_at = Instant::now() + LOOK_AGAIN_EVERY;
             round.desk.look_again(now, &self.shared.book);
+            self.take_notices(round, now).await;
         }
         if Instant::now() >= round.sweep_at {
             round.sweep_at = Instant::now() + SWEEP_EVERY;
-            round.desk.sweep(now);
+            round.desk.sweep(now, &self.shared.book);
             self.forget(&mut round.desk).await;
         }
         self.begin_saving(round);
@@ -283,6 +291,25 @@ impl Courier {
                 hearers.iter().flat_map(|user| self.shared.book.places(user, raised.kind, raised.priority, now)).collect()
             });
             desk.plan(now, batch.partition, offset, raised.as_ref(), places);
+        }
+    }
+
+    /// Lays notices on the desk, and notes of those that it has saved that they are handed over.
+    async fn take_notices(&self, round: &mut Round, now: i64) {
+        if !round.noticed.is_empty() && round.desk.has_saved_notices() {
+            for (user, ids) in std::mem::take(&mut round.noticed) {
+                if let Err(error) = handed_over(&self.shared.book, &user, &ids, &self.actor).await {
+                    tracing::warn!(%error, %user, "that notices are being delivered could not be noted; it is tried again");
+                }
+            }
+        }
+        for (user, raised) in round.waiting.look(&self.shared.directory) {
+            let places = self.shared.book.places(&user, raised.kind, raised.priority, now);
+            round.desk.plan_notice(now, &raised, places);
+            let noticed = round.noticed.entry(user).or_default();
+            if !noticed.contains(&raised.id) {
+                noticed.push(raised.id);
+            }
         }
     }
 

@@ -1,38 +1,34 @@
 //! Notices: what the daemon itself has to tell one person, other than what the gate raised; for instance that a broker key ends.
 //!
-//! Invariant: a notice is in the directory, and so in the inbox of its owner at every instance, before it goes out over any channel; what
-//! went out is noted place by place. Of several instances one sends at a time. A crash between sending and noting repeats that one place,
-//! under the same id. Deliberately absent: the log of the gate; nothing here raises anything there, and nothing there depends on this.
+//! Invariant: a notice is in the directory, and so in the inbox of its owner at every instance, before it goes out over any channel. Who
+//! delivers lays it on the desk among what the gate raised, with what it says, so it is held, gathered, counted and tried again as that
+//! is; only when the desk has it in the directory it is noted as handed over. Deliberately absent: the log of the gate; nothing here
+//! raises anything there, and nothing there depends on this.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use metrics::counter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::delivery::{DeliveryId, Outcome, Place};
 use super::inbox::KEPT;
-use super::message::Message;
 use super::people::{AddressBook, ChangeError, Kept};
-use super::preference::{Preferences, Verdict};
 use super::raised::{Raised, RaisedId};
 use super::service::Notifier;
 use super::{UserId, now_ms};
 use crate::control::directory::{DirectoryService, WriteError};
 use crate::directory::Kind;
 use crate::domain::{NotificationType, Priority};
+use crate::telemetry::NOTIFY_DELIVERIES;
 
 const PREFIX: &str = "notices~";
-/// The shard that notices are of, which no gate has.
-const NO_SHARD: u32 = u32::MAX;
-/// Notices kept of one person; more as long as they are not over with.
+/// The shard that notices are of, and their partition on the desk, which no gate has.
+pub(super) const NO_SHARD: u32 = u32::MAX;
+/// Notices kept of one person; more as long as they are not handed over.
 const NOTICES_MAX: usize = 64;
 /// But no more than these: a body of the directory has an end.
 const WAITING_MAX: usize = 128;
-/// An instance that sends is left alone for so long.
-const LEASE_MS: i64 = 10 * 60_000;
-/// A place that could not be reached for so long, since it was first tried, is given up.
-const PATIENCE_MS: i64 = 24 * 3_600_000;
 
 /// What is to be told.
 #[derive(Clone, Debug)]
@@ -69,50 +65,9 @@ struct Notices {
 struct Told {
     key: String,
     raised: Raised,
-    /// The places that are over with.
-    #[serde(default)]
-    done: BTreeSet<DeliveryId>,
-    /// Who sends it now.
-    #[serde(default)]
-    sender: String,
-    /// Until when the sender is left alone.
-    #[serde(default)]
-    until: i64,
-    /// When a place was first not reached, in ms.
-    #[serde(default)]
-    failed_at: Option<i64>,
-    /// All places are over with.
+    /// The desk has it, or nobody delivers.
     #[serde(default)]
     settled: bool,
-}
-
-/// What became of one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// It has the notice, or never will.
-    Over,
-    /// The person wants silence now.
-    Held,
-    /// It could not be reached.
-    Failed,
-}
-
-/// What became of a round over all places.
-#[derive(Clone, Debug, Default)]
-struct Round {
-    done: BTreeSet<DeliveryId>,
-    held: bool,
-    failed: bool,
-}
-
-impl Round {
-    fn take(&mut self, id: DeliveryId, ended: Ended) {
-        match ended {
-            Ended::Over => drop(self.done.insert(id)),
-            Ended::Held => self.held = true,
-            Ended::Failed => self.failed = true,
-        }
-    }
 }
 
 impl Kept for Notices {
@@ -128,6 +83,44 @@ pub(super) fn place_of(user: &str) -> String {
 pub(super) fn of(book: &AddressBook, user: &str) -> Vec<Arc<Raised>> {
     let (notices, _) = book.get::<Notices>(&place_of(user));
     notices.kept.into_iter().map(|told| Arc::new(told.raised)).collect()
+}
+
+/// Who has to hear of what: the notices that are not handed over yet. An entity that had none is looked at again when it has changed.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(HashMap<String, u64>);
+
+impl Waiting {
+    /// Those of all people, the oldest of each first.
+    pub(super) fn look(&mut self, directory: &DirectoryService) -> Vec<(UserId, Arc<Raised>)> {
+        let (mut none, mut found) = (HashMap::new(), Vec::new());
+        directory.read(|directory| {
+            for entity in directory.list(Notices::KIND) {
+                let Some(user) = entity.id.strip_prefix(PREFIX) else { continue };
+                let before = found.len();
+                if self.0.get(user) != Some(&entity.version) {
+                    let notices: Notices = serde_json::from_slice(&entity.body).unwrap_or_default();
+                    let owner: UserId = user.into();
+                    let waiting = notices.kept.into_iter().filter(|told| !told.settled);
+                    found.extend(waiting.map(|told| (owner.clone(), Arc::new(told.raised))));
+                }
+                if found.len() == before {
+                    none.insert(user.to_owned(), entity.version);
+                }
+            }
+        });
+        self.0 = none;
+        found
+    }
+}
+
+/// Notes that a person's notices are on the desk for good.
+pub(super) async fn handed_over(book: &AddressBook, user: &str, ids: &[RaisedId], actor: &str) -> Result<(), WriteError> {
+    let place = place_of(user);
+    let noted = book.change(&place, actor, None, |notices: &mut Notices| {
+        notices.kept.iter_mut().filter(|told| ids.contains(&told.raised.id)).for_each(|told| told.settled = true);
+        Ok::<_, std::convert::Infallible>(())
+    });
+    written(noted.await).map(drop)
 }
 
 /// What was seen of everybody's notices.
@@ -171,19 +164,13 @@ pub(super) fn among(mut inbox: Vec<Arc<Raised>>, notices: Vec<Arc<Raised>>) -> V
 }
 
 impl Notices {
-    /// The notice for whoever may send it now; `None` while somebody else does.
-    fn take(&mut self, notice: &Notice<'_>, sender: &str, now: i64) -> Option<Told> {
-        let known = self.kept.iter().position(|told| told.key == notice.key);
-        let at = known.unwrap_or_else(|| self.add(notice, now));
-        let told = self.kept.get_mut(at)?;
-        if told.sender != sender && told.until > now {
+    /// Puts a notice among them, unless it is there. Gives what had to go for it though nobody was told of it yet.
+    fn add(&mut self, notice: &Notice<'_>, delivered: bool, now: i64) -> Option<Raised> {
+        if self.kept.iter().any(|told| told.key == notice.key) {
             return None;
         }
-        (told.sender, told.until) = (sender.to_owned(), now + LEASE_MS);
-        Some(told.clone())
-    }
-
-    fn add(&mut self, notice: &Notice<'_>, now: i64) -> usize {
+        // Of somebody of the same name who was removed there may be deliveries still: a number does not come twice.
+        self.next = self.next.max(u64::try_from(now).unwrap_or(0));
         let raised = Raised {
             id: RaisedId { shard: NO_SHARD, seq: self.next, index: 0 },
             account: None,
@@ -197,88 +184,39 @@ impl Notices {
             at: now,
         };
         self.next += 1;
+        let mut gone = None;
         if self.kept.len() >= NOTICES_MAX {
             // What somebody has still to hear of is not thrown away for what is newer.
             let over = self.kept.iter().position(|told| told.settled);
             let oldest = over.or_else(|| (self.kept.len() >= WAITING_MAX).then_some(0));
-            oldest.map(|at| self.kept.remove(at));
+            gone = oldest.map(|at| self.kept.remove(at)).filter(|told| !told.settled).map(|told| told.raised);
         }
-        let (key, sender) = (notice.key.to_owned(), String::new());
-        self.kept.push(Told { key, raised, done: BTreeSet::new(), sender, until: 0, failed_at: None, settled: false });
-        self.kept.len() - 1
-    }
-
-    /// Notes what is over with, and that nobody sends any more. True when nothing is left to do.
-    fn settle(&mut self, key: &str, round: &Round, now: i64) -> bool {
-        let Some(told) = self.kept.iter_mut().find(|told| told.key == key) else { return true };
-        told.done.extend(round.done.iter().copied());
-        told.until = 0;
-        // Silence that somebody asked for is no failure: its time is not counted.
-        if !round.failed {
-            told.failed_at = None;
-        }
-        let failing = round.failed.then(|| *told.failed_at.get_or_insert(now));
-        let given_up = failing.is_none_or(|since| now - since >= PATIENCE_MS);
-        told.settled = !round.held && given_up;
-        told.settled
+        self.kept.push(Told { key: notice.key.to_owned(), raised, settled: !delivered });
+        gone
     }
 }
 
 impl Notifier {
-    /// Tells one person something: in the inbox at once, and over the channels that they want. True when nothing is left to do; else
-    /// tell it again later, and what went out already does not go out again.
+    /// Tells one person something, once: in the inbox at once, and over the channels that they want as whatever the gate raises.
     ///
     /// # Errors
-    /// The directory does not take it: nobody was told, or that somebody was is not noted.
-    pub async fn tell(&self, notice: &Notice<'_>) -> Result<bool, WriteError> {
-        let (now, sender, place) = (now_ms(), self.instance(), place_of(notice.user));
-        let taken = self
-            .book()
-            .change(&place, sender, None, |notices: &mut Notices| Ok::<_, std::convert::Infallible>(notices.take(notice, sender, now)));
-        let Some(told) = written(taken.await)?.0 else { return Ok(false) };
-        let user: UserId = notice.user.into();
-        let raised = Arc::new(told.raised);
-        let mut round = Round::default();
-        for place in self.book().places(&user, raised.kind, raised.priority, now) {
-            let id = DeliveryId::of(raised.id, &place);
-            if told.done.contains(&id) {
-                continue;
-            }
-            round.take(id, self.send_notice(&raised, &place, id, now).await);
-        }
-        let settled = self.book().change(&place, sender, None, |notices: &mut Notices| {
-            Ok::<_, std::convert::Infallible>(notices.settle(notice.key, &round, now))
+    /// The directory does not take it: nobody was told.
+    pub async fn tell(&self, notice: &Notice<'_>) -> Result<(), WriteError> {
+        let (now, place, delivered) = (now_ms(), place_of(notice.user), !self.channels().ready().is_empty());
+        let added = self.book().change(&place, self.instance(), None, |notices: &mut Notices| {
+            Ok::<_, std::convert::Infallible>(notices.add(notice, delivered, now))
         });
-        Ok(written(settled.await)?.0)
+        if let Some(gone) = written(added.await)?.0 {
+            self.dropped(notice.user, &gone, now);
+        }
+        Ok(())
     }
 
-    /// Sends a notice to one place, unless the person wants silence now.
-    async fn send_notice(&self, raised: &Arc<Raised>, place: &Place, id: DeliveryId, now: i64) -> Ended {
-        let preferences = self.book().get::<Preferences>(&place.user).0;
-        match preferences.of(raised.kind, place.channel).verdict(raised.priority, now) {
-            Verdict::Now => {}
-            Verdict::Hold { .. } => return Ended::Held,
-            Verdict::Never(_) => return Ended::Over,
-        }
-        let message = Message {
-            id,
-            user: place.user.clone(),
-            contents: vec![raised.clone()],
-            more: 0,
-            digest: false,
-            reasons: Vec::new(),
-            test: false,
-        };
-        match self.channels().send(self.book(), &message, place, now).await {
-            Outcome::Sent | Outcome::Unwanted { .. } => Ended::Over,
-            Outcome::Refused { why } | Outcome::Gone { why } => {
-                tracing::warn!(user = %place.user, channel = %place.channel, why, "a notice was refused");
-                Ended::Over
-            }
-            Outcome::Later { why, .. } => {
-                tracing::debug!(user = %place.user, channel = %place.channel, why, "a notice has to wait");
-                Ended::Failed
-            }
+    /// A notice went for newer ones before anybody delivered it.
+    fn dropped(&self, user: &str, gone: &Raised, now: i64) {
+        tracing::error!(user, id = %gone.id, "a notice that nobody delivered went for newer ones");
+        for place in self.book().places(&user.into(), gone.kind, gone.priority, now) {
+            counter!(NOTIFY_DELIVERIES, "channel" => place.channel.as_str(), "result" => "dropped").increment(1);
         }
     }
 }
@@ -307,27 +245,23 @@ mod tests {
     }
 
     #[test]
-    fn one_instance_sends_a_notice_at_a_time_and_what_went_out_is_remembered() {
+    fn a_notice_is_added_once_and_a_number_does_not_come_twice() {
         let mut notices = Notices::default();
-        let told = notices.take(&notice("k"), "one", 1_000).unwrap();
-        assert_eq!(told.raised.owner.as_deref(), Some("ann"));
-        assert!(notices.take(&notice("k"), "two", 2_000).is_none(), "the first one sends");
-        let place = Place { user: "ann".into(), channel: super::super::Channel::Email, target: "".into() };
-        let id = DeliveryId::of(told.raised.id, &place);
-        let round = Round { done: BTreeSet::from([id]), held: true, failed: false };
-        assert!(!notices.settle("k", &round, 2_500), "another place waits");
-        let told = notices.take(&notice("k"), "two", 3_000).unwrap();
-        assert!(told.done.contains(&id) && told.raised.at == 1_000);
-        assert!(notices.take(&notice("k"), "one", 3_001 + LEASE_MS).is_some(), "one that died is replaced");
-        assert_eq!(notices.kept.len(), 1);
+        notices.add(&notice("k"), true, 1_000);
+        notices.add(&notice("k"), true, 2_000);
+        notices.add(&notice("l"), true, 500);
+        let all: Vec<_> = notices.kept.iter().map(|told| (told.raised.owner.as_deref(), told.raised.id.seq)).collect();
+        assert_eq!(all, [(Some("ann"), 1_000), (Some("ann"), 1_001)]);
+        let mut next_of_that_name = Notices::default();
+        next_of_that_name.add(&notice("k"), true, 3_000);
+        assert!(next_of_that_name.kept[0].raised.id.seq > 1_001);
     }
 
     #[test]
     fn the_newest_are_kept_and_stand_in_the_inbox_by_time() {
         let mut notices = Notices::default();
         for at in 0..i64::try_from(NOTICES_MAX).unwrap() + 3 {
-            notices.take(&notice(&at.to_string()), "one", at);
-            assert!(notices.settle(&at.to_string(), &Round::default(), at));
+            assert!(notices.add(&notice(&at.to_string()), false, at).is_none());
         }
         assert_eq!((notices.kept.len(), notices.kept[0].key.as_str()), (NOTICES_MAX, "3"));
         let all: Vec<Arc<Raised>> = notices.kept.into_iter().map(|told| Arc::new(told.raised)).collect();
@@ -337,36 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_not_failure_and_a_failure_has_its_day() {
+    fn what_waits_is_kept_beyond_what_is_over_and_what_goes_all_the_same_is_told() {
         let mut notices = Notices::default();
-        let (held, failed) = (Round { held: true, ..Round::default() }, Round { failed: true, ..Round::default() });
-        for days in 0..5 {
-            let now = 1_000 + days * PATIENCE_MS;
-            notices.take(&notice("k"), "one", now);
-            assert!(!notices.settle("k", &held, now), "it is held for {days} days");
-        }
-        assert!(!notices.settle("k", &failed, 900 + 5 * PATIENCE_MS));
-        assert!(!notices.settle("k", &held, 950 + 5 * PATIENCE_MS), "a failure before a silence is not counted with one after it");
-        let begun = 1_000 + 7 * PATIENCE_MS;
-        assert!(!notices.settle("k", &failed, begun));
-        assert!(!notices.settle("k", &Round { held: true, failed: true, ..Round::default() }, begun + PATIENCE_MS), "one place is held");
-        assert!(!notices.settle("k", &failed, begun + PATIENCE_MS - 1));
-        assert!(notices.settle("k", &failed, begun + PATIENCE_MS));
-    }
-
-    #[test]
-    fn what_waits_is_kept_beyond_what_is_over() {
-        let mut notices = Notices::default();
-        let (held, over) = (Round { held: true, ..Round::default() }, Round::default());
         for at in 0..100 {
-            let key = at.to_string();
-            notices.take(&notice(&key), "one", at);
-            notices.settle(&key, if at % 2 == 0 { &held } else { &over }, at);
+            assert!(notices.add(&notice(&at.to_string()), at % 2 == 0, at).is_none());
         }
         assert!((0..100).step_by(2).all(|at| notices.kept.iter().any(|told| told.key == at.to_string())), "none that waits is gone");
-        for at in 100..1_000 {
-            notices.take(&notice(&at.to_string()), "one", at);
-        }
-        assert_eq!(notices.kept.len(), WAITING_MAX);
+        let gone = (100..1_000).filter_map(|at| notices.add(&notice(&at.to_string()), true, at)).count();
+        assert_eq!((notices.kept.len(), gone), (WAITING_MAX, 50 + 900 - WAITING_MAX));
     }
 }

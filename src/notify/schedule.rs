@@ -118,6 +118,15 @@ impl Storms {
         Ok(())
     }
 
+    /// Counts one that was sent at a time that is not long ago.
+    pub fn remember(&mut self, user: &UserId, id: RaisedId, at: i64, now: i64) {
+        if now.saturating_sub(at) < WINDOW_MS {
+            let (begun, ways) = self.minutes.entry(user.clone()).or_insert_with(|| (at, HashMap::new()));
+            *begun = at.min(*begun);
+            *ways.entry(id).or_default() += 1;
+        }
+    }
+
     /// Takes one back: it was not delivered.
     pub fn uncount(&mut self, user: &UserId, id: RaisedId) {
         if let Some((_, ways)) = self.minutes.get_mut(user)

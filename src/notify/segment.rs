@@ -9,10 +9,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::{Dead, DeliveryId, Held, Place};
-use super::raised::{Raised, RaisedId};
+use super::raised::{Raised, RaisedId, kind_word, priority_word};
+use crate::domain::{NotificationType, Priority};
 
 /// A segment begins after the one that has reached this many deliveries.
 pub const ITEMS_FULL: usize = 256;
+/// Or this many, when what they say is in it too.
+pub const NOTICES_FULL: usize = 32;
 /// What is kept of an error's text.
 const NOTE_BYTES_MAX: usize = 200;
 
@@ -47,6 +50,9 @@ pub struct Stored {
     pub from: u64,
     /// The first that it does not cover any more.
     pub next: u64,
+    /// When it was written, in ms: an instance delivered then. 0: not known.
+    #[serde(rename = "at", default)]
+    pub written: i64,
     /// Its deliveries.
     pub items: Vec<Item>,
 }
@@ -63,7 +69,7 @@ pub struct Item {
     /// Where it goes.
     #[serde(flatten)]
     pub place: Place,
-    /// When it was decided to send it, in ms.
+    /// When its day to be sent in begins, in ms; moved on by all time in which it could not go.
     #[serde(rename = "p")]
     pub planned: i64,
     /// Attempts so far.
@@ -78,12 +84,36 @@ pub struct Item {
     /// So many further ones of its place are counted with it: there were too many to be kept one by one.
     #[serde(rename = "m", default, skip_serializing_if = "is_none_more")]
     pub more: u64,
+    /// Which these are.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
+    /// What it says, as long as it has to be sent, when the log does not have it.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Arc<Raised>>,
     /// What it says, as long as it has to be sent.
     #[serde(skip)]
     pub content: Option<Arc<Raised>>,
     /// It has waited for a digest and was alone in it.
     #[serde(skip)]
     pub released: bool,
+}
+
+/// What is counted with a delivery: all of one type and priority that came after it, up to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The last one.
+    #[serde(rename = "l")]
+    pub last: RaisedId,
+    /// Their type.
+    #[serde(rename = "t", with = "kind_word")]
+    pub kind: NotificationType,
+    /// Their priority.
+    #[serde(rename = "p", with = "priority_word")]
+    pub priority: Priority,
+}
+
+const fn is_false(word: &bool) -> bool {
+    !*word
 }
 
 const fn is_zero(count: &u32) -> bool {
@@ -111,8 +141,11 @@ pub enum State {
     Grouped {
         /// The digest.
         group: DeliveryId,
-        /// Since when, in ms.
+        /// When its day to be sent in begins, in ms; moved on by all time in which it could not go.
         since: i64,
+        /// Up to here it was moved on for a hold, in ms.
+        #[serde(default)]
+        until: i64,
         /// Why it waited for it.
         why: Held,
     },
@@ -120,6 +153,9 @@ pub enum State {
     Sent {
         /// When, in ms.
         at: i64,
+        /// With others.
+        #[serde(default, skip_serializing_if = "is_false")]
+        digest: bool,
     },
     /// It will not be sent any more.
     Dead {
@@ -153,6 +189,40 @@ impl State {
 }
 
 impl Item {
+    /// It is held until then: so much of its day is not counted. What an earlier hold had moved it on beyond `now` is taken back.
+    pub fn put_off(&mut self, now: i64, until: i64) {
+        let moved_to = if let State::Held { until, .. } = self.state { until.max(now) } else { now };
+        self.planned = self.planned.saturating_add(until.saturating_sub(moved_to));
+    }
+
+    /// Nobody delivered between these times: what of it lies behind a hold that it had is not counted. Whether that is worth a record.
+    pub fn nobody_delivered(&mut self, from: i64, to: i64) -> bool {
+        const RESTART_MS: i64 = 60_000;
+        let from = match self.state {
+            State::Held { until, .. } | State::Grouped { until, .. } => from.max(until),
+            State::Waiting | State::Sent { .. } | State::Dead { .. } => from,
+        };
+        let gap = to.saturating_sub(from);
+        if from == 0 || gap < RESTART_MS {
+            return false;
+        }
+        match &mut self.state {
+            State::Grouped { since, .. } => *since = since.saturating_add(gap),
+            State::Held { .. } | State::Waiting | State::Sent { .. } | State::Dead { .. } => {
+                self.planned = self.planned.saturating_add(gap)
+            }
+        }
+        true
+    }
+
+    /// Whether that one is counted with it.
+    #[must_use]
+    pub fn counts(&self, raised: &Raised) -> bool {
+        self.counted.is_some_and(|Counted { last, kind, priority }| {
+            (kind, priority, last.shard) == (raised.kind, raised.priority, raised.id.shard) && self.raised < raised.id && raised.id <= last
+        })
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
@@ -178,8 +248,8 @@ mod tests {
         let states = [
             State::Waiting,
             State::Held { until: 5, why: Held::Storm },
-            State::Grouped { group, since: 6, why: Held::Late },
-            State::Sent { at: 7 },
+            State::Grouped { group, since: 6, until: 7, why: Held::Late },
+            State::Sent { at: 7, digest: true },
             State::Dead { at: 8, why: Dead::Refused },
         ];
         let items = states.map(|state| Item {
@@ -191,10 +261,12 @@ mod tests {
             state,
             note: "550 no".into(),
             more: 0,
+            counted: None,
+            own: None,
             content: None,
             released: false,
         });
-        let stored = Stored { from: 10, next: 20, items: items.to_vec() };
+        let stored = Stored { from: 10, next: 20, written: 30, items: items.to_vec() };
         let text = serde_json::to_string(&stored).unwrap();
         assert!(text.contains(r#"{"n":"0-7-n1","o":12,"u":"ann","c":"push","t":"s-1","p":3,"a":2,"s":"waiting","w":"550 no"}"#), "{text}");
         assert_eq!(serde_json::from_str::<Stored>(&text).unwrap(), stored);

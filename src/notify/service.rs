@@ -201,9 +201,10 @@ impl Notifier {
     /// What became of a person's deliveries, by notification.
     #[must_use]
     pub fn deliveries(&self, user: &str) -> HashMap<super::RaisedId, Vec<Delivered>> {
+        let (inbox, _) = self.inbox(user);
         let mut states = locked(&self.shared.states);
         states.refresh(&self.shared.directory);
-        states.of(user)
+        states.of(user, &inbox)
     }
 
     /// How many of a person's deliveries are how far, by channel.

@@ -101,7 +101,8 @@ pub struct Notification {
 pub struct Delivery {
     /// The channel.
     channel: &'static str,
-    /// `pending`, `held`, `sent`, or why it is dead: `refused`, `expired`, `unwanted`, `lost`.
+    /// `pending`, `held`, `sent`, `summarised` (there were too many: a digest says how many, and none of its own was sent), or why it is
+    /// dead: `refused`, `expired`, `unwanted`, `lost`.
     state: &'static str,
     /// Attempts so far.
     attempts: u32,

@@ -96,6 +96,11 @@ impl Lane {
         [ready, later].into_iter().flatten().min()
     }
 
+    /// What waits for its turn.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Unit> + '_ {
+        self.ready.values().copied().chain(self.later.values().map(|(_, unit)| *unit))
+    }
+
     /// Takes out what `is_over` says.
     pub(super) fn take_out(&mut self, mut is_over: impl FnMut(&Unit) -> bool) -> Vec<Unit> {
         let mut over = Vec::new();

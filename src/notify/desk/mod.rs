@@ -4,6 +4,11 @@
 //! saved before it goes out, so that it goes out again as the same one. What failed is tried again until it is dead, and what is settled
 //! stays settled. Deliberately absent: clocks, tasks, the network: time is an argument, attempts and their outcomes are values.
 
+#[cfg(test)]
+mod crowd_tests;
+mod day;
+#[cfg(test)]
+mod day_tests;
 mod lane;
 mod saving;
 #[cfg(test)]
@@ -29,9 +34,6 @@ const GATHER_MS: i64 = 2_000;
 
 /// A digest that must not go out yet asks again so often.
 const GROUP_ASKS_MS: i64 = 60_000;
-
-/// Since when a digest that is held has to be sent is saved this often: a restart may count so much of its time twice.
-const SINCE_SAVED_EVERY_MS: i64 = 600_000;
 
 /// Each failed attempt at something of so many deliveries is saved; at a larger digest the first, second, fourth and so on.
 const ATTEMPTS_SAVED_MAX: usize = 1_000;
@@ -86,8 +88,10 @@ pub struct Job {
 #[derive(Debug)]
 struct Group {
     members: Vec<ItemRef>,
+    /// When its day begins.
     since: i64,
-    since_saved: i64,
+    /// Up to here the day was moved on for a hold.
+    until: i64,
     failures: u32,
 }
 
@@ -127,6 +131,10 @@ pub struct Desk {
     pending: usize,
     ticket: u64,
     told: Vec<Told>,
+    /// The latest time that it was told.
+    seen: i64,
+    /// When the newest segment that was loaded was written.
+    written: i64,
 }
 
 impl Desk {
@@ -147,6 +155,8 @@ impl Desk {
             pending: 0,
             ticket: 0,
             told: Vec::new(),
+            seen: 0,
+            written: 0,
         }
     }
 
@@ -174,6 +184,7 @@ impl Desk {
 
     /// Attempts that may begin now.
     pub fn take(&mut self, now: i64, wishes: &dyn Wishes) -> Vec<Job> {
+        self.seen = self.seen.max(now);
         self.release(now, wishes);
         let mut jobs = Vec::new();
         let keys: Vec<LaneKey> = self.lanes.iter().filter(|(_, lane)| !lane.is_idle()).map(|(key, _)| key.clone()).collect();
@@ -215,16 +226,12 @@ impl Desk {
 
     /// Whether it may go now; else it has been put where it belongs.
     fn may_go(&mut self, unit: Unit, now: i64, wishes: &dyn Wishes) -> bool {
-        if self.is_over(unit, now) {
-            self.settle(unit, now, Dead::Expired, "");
-            return false;
-        }
         let Some((place, kind, priority, at)) = self.subject(unit) else {
             self.settle(unit, now, Dead::Lost, "");
             return false;
         };
         match wishes.verdict(&place.user, place.channel, kind, priority, now) {
-            Verdict::Now => {}
+            Verdict::Now => self.put_off(unit, (now, now)),
             Verdict::Hold { until, why } => {
                 self.wait_for(unit, (now, until), why, &place, priority);
                 return false;
@@ -233,6 +240,10 @@ impl Desk {
                 self.settle(unit, now, Dead::Unwanted, why.as_str());
                 return false;
             }
+        }
+        if self.is_over(unit, now) {
+            self.settle(unit, now, Dead::Expired, "");
+            return false;
         }
         let Unit::Single(item) = unit else { return true };
         let old = now.saturating_sub(at) >= ms(self.limits.news_for) && !self.item(item).is_some_and(|item| item.released);
@@ -257,25 +268,8 @@ impl Desk {
                 let ticket = self.next_ticket();
                 // It asks again: they may be taken back meanwhile.
                 let due = until.min(now.saturating_add(GROUP_ASKS_MS));
-                self.put_off(unit, due.saturating_sub(now));
+                self.put_off(unit, (now, until));
                 self.lanes.entry(LaneKey::of(place)).or_default().later(due, rank(priority), ticket, unit);
-            }
-        }
-    }
-
-    /// The time in which a digest is held is none in which it could have been sent: it does not expire of it.
-    fn put_off(&mut self, unit: Unit, held_ms: i64) {
-        let Unit::Group(id) = unit else { return };
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        group.since = group.since.saturating_add(held_ms.max(0));
-        if group.since - group.since_saved < SINCE_SAVED_EVERY_MS {
-            return;
-        }
-        group.since_saved = group.since;
-        let (members, now) = (group.members.clone(), group.since);
-        for at in members {
-            if let Some(State::Grouped { since, .. }) = self.change(at).map(|item| &mut item.state) {
-                *since = now;
             }
         }
     }
@@ -284,7 +278,7 @@ impl Desk {
         let ticket = self.next_ticket();
         if let Some(item) = self.change(at) {
             // As of a digest.
-            item.planned = item.planned.saturating_add(until.saturating_sub(now).max(0));
+            item.put_off(now, until);
             item.state = State::Held { until, why };
             let channel = item.place.channel;
             self.told.push(Told { channel, what: "held", count: 1, took_ms: 0 });
@@ -302,7 +296,13 @@ impl Desk {
                 continue;
             };
             match wishes.verdict(&place.user, place.channel, kind, priority, now) {
-                Verdict::Now => by_place.entry(place).or_default().push(at),
+                Verdict::Now => {
+                    // It may have been taken back.
+                    if let Some(item) = self.change(at) {
+                        item.put_off(now, now);
+                    }
+                    by_place.entry(place).or_default().push(at);
+                }
                 Verdict::Hold { until, why } => self.hold(at, (now, until), why),
                 Verdict::Never(why) => self.settle(Unit::Single(at), now, Dead::Unwanted, why.as_str()),
             }
@@ -324,10 +324,10 @@ impl Desk {
             for at in members {
                 if let Some(item) = self.change(*at) {
                     let why = if let State::Held { why, .. } = item.state { why } else { Held::Late };
-                    item.state = State::Grouped { group, since: now, why };
+                    item.state = State::Grouped { group, since: now, until: now, why };
                 }
             }
-            self.groups.insert(group, Group { members: members.to_vec(), since: now, since_saved: now, failures: 0 });
+            self.groups.insert(group, Group { members: members.to_vec(), since: now, until: now, failures: 0 });
             Unit::Group(group)
         };
         self.after_saving(unit, members);
@@ -335,6 +335,7 @@ impl Desk {
 
     /// What became of an attempt.
     pub fn done(&mut self, now: i64, job: &Job, outcome: &Outcome) {
+        self.seen = self.seen.max(now);
         let key = LaneKey::of(&job.place);
         if let Some(count) = self.in_flight.get_mut(&key.channel) {
             *count = count.saturating_sub(1);
@@ -406,7 +407,7 @@ impl Desk {
             count: members.len().saturating_add(usize::try_from(job.more).unwrap_or(usize::MAX)),
             took_ms,
         });
-        self.close(job.unit, State::Sent { at: now }, None);
+        self.close(job.unit, State::Sent { at: now, digest: matches!(job.unit, Unit::Group(_)) }, None);
     }
 
     fn settle(&mut self, unit: Unit, now: i64, why: Dead, note: &str) {
@@ -424,7 +425,7 @@ impl Desk {
             let Some(item) = self.change(at) else { continue };
             let was_open = !item.state.is_settled();
             item.state = state;
-            item.content = None;
+            (item.content, item.own) = (None, None);
             if let Some(note) = note.filter(|note| !note.is_empty()) {
                 item.remark(note);
             }
@@ -468,30 +469,12 @@ impl Desk {
         }
     }
 
-    /// Ends what could not be delivered in time though it was never its turn, and forgets what is of no use any more.
-    pub fn sweep(&mut self, now: i64) {
-        let dead_after = ms(self.limits.dead_after);
-        let (segments, groups) = (&self.segments, &self.groups);
-        let over = |unit: &Unit| since(segments, groups, *unit).is_none_or(|since| now.saturating_sub(since) >= dead_after);
-        let ended: Vec<Unit> = self.lanes.values_mut().flat_map(|lane| lane.take_out(over)).collect();
-        for unit in ended {
-            self.settle(unit, now, Dead::Expired, "");
-        }
-        // A way that was down and that nothing waits for is not asked again: nobody would ever find it up.
-        self.lanes.retain(|_, lane| !lane.is_over(now));
-        self.storms.forget(now);
-    }
-
     /// When [`Desk::take`] may have something.
     #[must_use]
     pub fn wakes_at(&self) -> Option<i64> {
         let free = |channel| self.in_flight.get(&channel).copied().unwrap_or(0) < self.limits.channel_in_flight;
         let lanes = self.lanes.iter().filter(|(key, _)| free(key.channel)).filter_map(|(key, lane)| lane.wakes_at(self.room_of(key)));
         lanes.chain(self.held.first_key_value().map(|((until, _), _)| *until)).min()
-    }
-
-    fn is_over(&self, unit: Unit, now: i64) -> bool {
-        since(&self.segments, &self.groups, unit).is_some_and(|since| now.saturating_sub(since) >= ms(self.limits.dead_after))
     }
 
     /// Where a unit goes, and the type, priority and time of what is most urgent in it.
@@ -538,14 +521,6 @@ impl Desk {
         let Some((place, _, priority, _)) = self.subject(unit) else { return };
         let ticket = self.next_ticket();
         self.lanes.entry(LaneKey::of(&place)).or_default().ready(rank(priority), ticket, unit);
-    }
-}
-
-/// Since when a unit has to be sent.
-fn since(segments: &BTreeMap<SegmentKey, Segment>, groups: &HashMap<DeliveryId, Group>, unit: Unit) -> Option<i64> {
-    match unit {
-        Unit::Single(at) => Some(segments.get(&at.segment)?.items.get(at.index)?.planned),
-        Unit::Group(group) => groups.get(&group).map(|group| group.since),
     }
 }
 

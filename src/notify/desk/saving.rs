@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::{CROWD_MS, Desk, Group, ItemRef, Told, Unit};
 use crate::domain::Priority;
 use crate::notify::delivery::{Dead, DeliveryId, Held, Place};
+use crate::notify::notice::NO_SHARD;
 use crate::notify::raised::Raised;
 use crate::notify::schedule::Limits;
-use crate::notify::segment::{ITEMS_FULL, Item, SegmentKey, State, Stored};
+use crate::notify::segment::{Counted, ITEMS_FULL, Item, NOTICES_FULL, SegmentKey, State, Stored};
 
 /// A position that has moved by so many offsets is saved though nothing else has changed.
 const STEP_OFFSETS: u64 = 1_000;
@@ -52,7 +53,8 @@ impl Desk {
             let crowd = self.crowds.entry(item.place.clone()).or_default();
             crowd.count += 1;
         }
-        let Stored { from, next, items } = stored;
+        self.written = self.written.max(stored.written);
+        let Stored { from, next, items, .. } = stored;
         self.segments.insert(key, Segment { items, from, next, next_saved: next, version, changes: 0, saved: 0 });
     }
 
@@ -60,15 +62,21 @@ impl Desk {
     #[must_use]
     pub fn wanted(&self) -> BTreeSet<(u32, u64)> {
         let open = |(key, item): (u32, &Item)| (!item.state.is_settled()).then_some((key, item.offset));
-        self.segments.iter().flat_map(|(key, segment)| segment.items.iter().map(|item| (key.partition, item))).filter_map(open).collect()
+        let logged = self.segments.iter().filter(|(key, _)| key.partition != NO_SHARD);
+        logged.flat_map(|(key, segment)| segment.items.iter().map(|item| (key.partition, item))).filter_map(open).collect()
     }
 
     /// Gives every delivery its notification, ends those that have none any more, and queues the others.
     pub fn open(&mut self, now: i64, content: impl Fn(u32, u64) -> Option<Arc<Raised>>) {
+        self.seen = self.seen.max(now);
+        self.remember_storms(now);
         let mut open = Vec::new();
         for (key, segment) in &mut self.segments {
             for (index, item) in segment.items.iter_mut().enumerate().filter(|(_, item)| !item.state.is_settled()) {
-                item.content = content(key.partition, item.offset).filter(|raised| raised.id == item.raised);
+                if item.nobody_delivered(self.written, now) {
+                    segment.changes += 1;
+                }
+                item.content = item.own.clone().or_else(|| content(key.partition, item.offset)).filter(|raised| raised.id == item.raised);
                 open.push((ItemRef { segment: *key, index }, item.state, item.content.is_some()));
             }
         }
@@ -77,12 +85,17 @@ impl Desk {
                 State::Held { until, .. } if is_there => {
                     let ticket = self.next_ticket();
                     self.held.insert((until, ticket), at);
+                    if let Some((place, counted)) = self.item(at).and_then(|item| Some((item.place.clone(), item.counted?))) {
+                        let crowd = self.crowds.entry(place).or_default();
+                        crowd.summaries.insert((counted.kind, counted.priority), at);
+                    }
                 }
                 State::Waiting if is_there => self.enqueue(Unit::Single(at)),
                 // A digest whose members are not all there any more is still the digest that may have been sent.
-                State::Grouped { group, since, .. } => {
-                    let found = self.groups.entry(group);
-                    found.or_insert_with(|| Group { members: Vec::new(), since, since_saved: since, failures: 0 }).members.push(at);
+                State::Grouped { group, since, until, .. } => {
+                    let found = self.groups.entry(group).or_insert_with(|| Group { members: Vec::new(), since, until, failures: 0 });
+                    (found.since, found.until) = (found.since.max(since), found.until.max(until));
+                    found.members.push(at);
                 }
                 State::Held { .. } | State::Waiting | State::Sent { .. } | State::Dead { .. } => {
                     self.settle(Unit::Single(at), now, Dead::Lost, "the log no longer has it");
@@ -95,6 +108,15 @@ impl Desk {
                 self.enqueue(Unit::Group(group));
             } else {
                 self.settle(Unit::Group(group), now, Dead::Lost, "the log no longer has it");
+            }
+        }
+    }
+
+    /// What went out one by one within the last minute counts towards a storm, whichever instance sent it.
+    fn remember_storms(&mut self, now: i64) {
+        for item in self.segments.values().flat_map(|segment| &segment.items) {
+            if let State::Sent { at, digest: false } = item.state {
+                self.storms.remember(&item.place.user, item.raised, at, now);
             }
         }
     }
@@ -114,16 +136,20 @@ impl Desk {
 
     /// Takes a notification, to be sent to these places, and moves the position behind it.
     pub fn plan(&mut self, now: i64, partition: u32, offset: u64, raised: Option<&Arc<Raised>>, places: Vec<Place>) {
+        self.seen = self.seen.max(now);
         let mut key = self.newest(partition).unwrap_or(SegmentKey { partition, number: 0 });
+        let full = if partition == NO_SHARD { NOTICES_FULL } else { ITEMS_FULL };
         for place in places {
             let Some(raised) = raised else { break };
             let id = DeliveryId::of(raised.id, &place);
-            let is_crowded = self.is_crowded(&place);
-            if self.known.contains(&id) || (is_crowded && self.counts_with_others(key, &place, raised)) {
+            // Notices are few.
+            let is_crowded = partition != NO_SHARD && self.is_crowded(&place);
+            let is_taken = self.known.contains(&id) || self.is_counted(&place, raised);
+            if is_taken || (is_crowded && self.counts_with_others(key, &place, raised)) {
                 continue;
             }
             self.known.insert(id);
-            if self.segments.get(&key).is_some_and(|segment| segment.items.len() >= ITEMS_FULL) {
+            if self.segments.get(&key).is_some_and(|segment| segment.items.len() >= full) {
                 key.number += 1;
             }
             let segment = self.segments.entry(key).or_insert_with(|| Segment { from: offset, next: offset, ..Segment::default() });
@@ -137,6 +163,8 @@ impl Desk {
                 state: State::Waiting,
                 note: String::new(),
                 more: 0,
+                counted: None,
+                own: (partition == NO_SHARD).then(|| raised.clone()),
                 content: Some(raised.clone()),
                 released: false,
             });
@@ -160,10 +188,29 @@ impl Desk {
         }
     }
 
+    /// Takes a notice, which the log does not have, to be sent to these places.
+    pub fn plan_notice(&mut self, now: i64, raised: &Arc<Raised>, places: Vec<Place>) {
+        if !places.iter().all(|place| self.known.contains(&DeliveryId::of(raised.id, place))) {
+            self.plan(now, NO_SHARD, self.position(NO_SHARD).unwrap_or(0), Some(raised), places);
+        }
+    }
+
+    /// Whether all notices that were taken are saved.
+    #[must_use]
+    pub fn has_saved_notices(&self) -> bool {
+        self.segments.iter().filter(|(key, _)| key.partition == NO_SHARD).all(|(_, segment)| segment.saved == segment.changes)
+    }
+
     /// Whether so much is under way to a place that further ones are not kept one by one: nobody's deliveries keep those of others waiting.
     fn is_crowded(&self, place: &Place) -> bool {
         let count = self.crowds.get(place).map_or(0, |crowd| crowd.count);
         count >= self.limits.place_max() || (count >= Limits::FEW && self.pending >= self.limits.pending_max)
+    }
+
+    /// Whether one is counted with a summary already: it is read again after a kill before the position behind it was saved.
+    fn is_counted(&self, place: &Place, raised: &Raised) -> bool {
+        let summary = self.crowds.get(place).and_then(|crowd| crowd.summaries.get(&(raised.kind, raised.priority)));
+        summary.and_then(|at| self.item(*at)).is_some_and(|item| item.counts(raised))
     }
 
     /// Counts one more with the summary of its place, type and priority (it is told, held and ended as that is), if there is one that has
@@ -176,6 +223,7 @@ impl Desk {
         }
         if let Some(item) = self.change(at) {
             item.more = item.more.saturating_add(1);
+            item.counted = Some(Counted { last: raised.id, kind: raised.kind, priority: raised.priority });
         }
         self.told.push(Told { channel: place.channel, what: "held", count: 1, took_ms: 0 });
         true
@@ -204,7 +252,7 @@ impl Desk {
     #[must_use]
     pub fn to_save(&self) -> Vec<Save> {
         let changed = self.segments.iter().filter(|(_, segment)| segment.changes > segment.saved);
-        changed.filter_map(|(key, segment)| save_of(*key, segment)).collect()
+        changed.filter_map(|(key, segment)| save_of(*key, segment, self.seen)).collect()
     }
 
     /// Whether anything has to be saved.
@@ -217,7 +265,7 @@ impl Desk {
     #[must_use]
     pub fn to_save_at_the_end(&self) -> Vec<Save> {
         let changed = self.segments.iter().filter(|(_, segment)| segment.changes > segment.saved || segment.next > segment.next_saved);
-        changed.filter_map(|(key, segment)| save_of(*key, segment)).collect()
+        changed.filter_map(|(key, segment)| save_of(*key, segment, self.seen)).collect()
     }
 
     /// A segment is in the directory; what waited for that may go.
@@ -264,8 +312,8 @@ impl Desk {
     }
 }
 
-fn save_of(key: SegmentKey, segment: &Segment) -> Option<Save> {
-    let stored = Stored { from: segment.from, next: segment.next, items: segment.items.clone() };
+fn save_of(key: SegmentKey, segment: &Segment, written: i64) -> Option<Save> {
+    let stored = Stored { from: segment.from, next: segment.next, written, items: segment.items.clone() };
     let body = serde_json::to_vec(&stored).ok()?;
     Some(Save { key, version: segment.version, changes: segment.changes, next: segment.next, body })
 }

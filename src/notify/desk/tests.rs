@@ -9,12 +9,12 @@ use crate::notify::preference::Never;
 use crate::notify::segment::Stored;
 use crate::notify::{Backoff, RaisedId};
 
-const T0: i64 = 1_780_000_000_000;
-const MINUTE: i64 = 60_000;
-const HOUR: i64 = 60 * MINUTE;
+pub(super) const T0: i64 = 1_780_000_000_000;
+pub(super) const MINUTE: i64 = 60_000;
+pub(super) const HOUR: i64 = 60 * MINUTE;
 
 /// Everybody wants everything, but for one verdict that may be set.
-struct Want(Verdict);
+pub(super) struct Want(pub(super) Verdict);
 
 impl Wishes for Want {
     fn verdict(&self, _: &UserId, _: Channel, _: NotificationType, _: Priority, _: i64) -> Verdict {
@@ -22,14 +22,14 @@ impl Wishes for Want {
     }
 }
 
-const NOW: Want = Want(Verdict::Now);
+pub(super) const NOW: Want = Want(Verdict::Now);
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     let backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(900) };
     Limits { backoff, storm_per_minute: 1_000, channel_in_flight: 3, place_in_flight: 2, settled_kept: 1, ..Limits::default() }
 }
 
-fn raised(seq: u64, priority: Priority, at: i64) -> Arc<Raised> {
+pub(super) fn raised(seq: u64, priority: Priority, at: i64) -> Arc<Raised> {
     Arc::new(Raised {
         id: RaisedId { shard: 0, seq, index: 0 },
         account: Some("A".into()),
@@ -44,16 +44,16 @@ fn raised(seq: u64, priority: Priority, at: i64) -> Arc<Raised> {
     })
 }
 
-fn place(user: &str, channel: Channel) -> Place {
+pub(super) fn place(user: &str, channel: Channel) -> Place {
     Place { user: user.into(), channel, target: "".into() }
 }
 
 /// The directory: the last state of every segment.
 #[derive(Default)]
-struct Shelf(BTreeMap<SegmentKey, (u64, Vec<u8>)>);
+pub(super) struct Shelf(pub(super) BTreeMap<SegmentKey, (u64, Vec<u8>)>);
 
 impl Shelf {
-    fn save(&mut self, desk: &mut Desk) {
+    pub(super) fn save(&mut self, desk: &mut Desk) {
         for save in desk.to_save() {
             let held = self.0.get(&save.key).map_or(0, |(version, _)| *version);
             assert_eq!(save.version, held, "each state replaces the one before");
@@ -62,7 +62,7 @@ impl Shelf {
         }
     }
 
-    fn reopen(&self, now: i64, limits: Limits, content: impl Fn(u32, u64) -> Option<Arc<Raised>>) -> Desk {
+    pub(super) fn reopen(&self, now: i64, limits: Limits, content: impl Fn(u32, u64) -> Option<Arc<Raised>>) -> Desk {
         let mut desk = Desk::new(limits);
         for (key, (version, body)) in &self.0 {
             desk.load(*key, *version, serde_json::from_slice::<Stored>(body).unwrap());
@@ -72,14 +72,14 @@ impl Shelf {
     }
 }
 
-fn planned(desk: &mut Desk, shelf: &mut Shelf, count: u64, user: &str, channel: Channel) {
+pub(super) fn planned(desk: &mut Desk, shelf: &mut Shelf, count: u64, user: &str, channel: Channel) {
     for seq in 0..count {
         desk.plan(T0, 0, seq, Some(&raised(seq, Priority::High, T0)), vec![place(user, channel)]);
     }
     shelf.save(desk);
 }
 
-fn words(desk: &mut Desk) -> Vec<(&'static str, usize)> {
+pub(super) fn words(desk: &mut Desk) -> Vec<(&'static str, usize)> {
     let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
     for told in desk.told() {
         *counts.entry(told.what).or_default() += told.count;
@@ -208,9 +208,9 @@ fn a_refusal_ends_one_and_a_day_ends_all() {
     desk.done(T0, &jobs[1], &Outcome::down("x"));
     desk.done(T0, &jobs[2], &Outcome::later("451"));
     assert_eq!(words(&mut desk), [("refused", 1), ("retried", 2)]);
-    desk.sweep(T0 + 24 * HOUR - 1);
+    desk.sweep(T0 + 24 * HOUR - 1, &NOW);
     assert_eq!(desk.pending(), 4);
-    desk.sweep(T0 + 24 * HOUR);
+    desk.sweep(T0 + 24 * HOUR, &NOW);
     assert_eq!((desk.pending(), words(&mut desk)), (0, vec![("expired", 4)]));
     shelf.save(&mut desk);
     let again = shelf.reopen(T0, limits(), |_, _| None);
@@ -247,7 +247,7 @@ fn one_that_waited_alone_goes_out_as_itself() {
     planned(&mut desk, &mut shelf, 1, "ann", Channel::Email);
     // Longer than a day: what was held is not dead.
     desk.take(T0, &Want(Verdict::Hold { until: T0 + 50 * HOUR, why: Held::Snooze }));
-    desk.sweep(T0 + 49 * HOUR);
+    desk.sweep(T0 + 49 * HOUR, &Want(Verdict::Hold { until: T0 + 50 * HOUR, why: Held::Snooze }));
     desk.take(T0 + 50 * HOUR, &NOW);
     shelf.save(&mut desk);
     let jobs = desk.take(T0 + 50 * HOUR, &NOW);
@@ -391,35 +391,6 @@ fn a_digest_asks_again_whether_it_may_go() {
 }
 
 #[test]
-fn a_digest_that_is_snoozed_for_days_does_not_expire_also_over_restarts() {
-    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
-    planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);
-    let snooze = |until| Want(Verdict::Hold { until, why: Held::Snooze });
-    desk.take(T0, &snooze(T0 + HOUR));
-    desk.take(T0 + HOUR, &NOW);
-    shelf.save(&mut desk);
-    for hours in 1..70 {
-        let now = T0 + hours * HOUR;
-        for minute in 0..60 {
-            assert!(desk.take(now + minute * MINUTE, &snooze(T0 + 70 * HOUR)).is_empty());
-            desk.sweep(now + minute * MINUTE);
-            shelf.save(&mut desk);
-        }
-        if hours % 7 == 0 {
-            desk = shelf.reopen(now + HOUR, limits(), |_, offset| Some(raised(offset, Priority::High, T0)));
-        }
-    }
-    let jobs = desk.take(T0 + 70 * HOUR, &NOW);
-    assert_eq!((jobs.len(), jobs[0].contents.len()), (1, 2));
-    // From then on it has its day.
-    desk.done(T0 + 70 * HOUR, &jobs[0], &Outcome::down("x"));
-    desk.sweep(T0 + 90 * HOUR);
-    assert_eq!(desk.pending(), 2);
-    desk.sweep(T0 + 95 * HOUR);
-    assert_eq!(desk.pending(), 0);
-}
-
-#[test]
 fn what_was_held_is_one_digest_however_much_it_is_the_most_urgent_first() {
     let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
     for seq in 0..1_200 {
@@ -457,110 +428,58 @@ fn a_storm_is_counted_by_person_not_by_channel_or_device() {
     assert_eq!((jobs.len(), seqs.len(), desk.held()), (7, 3, 2), "three notifications, two of them over three ways");
 }
 
-#[test]
-fn whoever_has_too_much_waiting_is_told_how_much_and_keeps_nobody_else_waiting() {
-    let few = Limits { pending_max: 1_000, channel_in_flight: 10_000, place_in_flight: 10_000, storm_per_minute: 10_000, ..limits() };
-    let (mut desk, mut shelf) = (Desk::new(few.clone()), Shelf::default());
-    let snoozes = |user: &UserId| if &**user == "ann" { Verdict::Hold { until: T0 + HOUR, why: Held::Snooze } } else { Verdict::Now };
-    struct ByUser<F>(F);
-    impl<F: Fn(&UserId) -> Verdict> Wishes for ByUser<F> {
-        fn verdict(&self, user: &UserId, _: Channel, _: NotificationType, _: Priority, _: i64) -> Verdict {
-            (self.0)(user)
-        }
-    }
-    for seq in 0..5_000 {
-        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::High, T0)), vec![place("ann", Channel::Email)]);
-        if seq % 500 == 0 {
-            shelf.save(&mut desk);
-            desk.take(T0, &ByUser(snoozes));
-        }
-    }
-    assert_eq!(desk.pending(), few.place_max() + 1, "what is beyond is counted with one");
-    for seq in 5_000..5_010 {
-        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::Low, T0)), vec![place("bob", Channel::Email)]);
-    }
-    shelf.save(&mut desk);
-    assert_eq!(desk.take(T0, &ByUser(snoozes)).len(), 10);
-    // The number outlives a restart.
-    let mut desk = shelf.reopen(T0, few, |_, offset| Some(raised(offset, Priority::High, T0)));
-    let bobs = desk.take(T0, &ByUser(snoozes));
-    bobs.iter().for_each(|job| desk.done(T0, job, &Outcome::Sent));
-    desk.plan(T0, 0, 5_010, Some(&raised(5_010, Priority::High, T0)), vec![place("ann", Channel::Email)]);
-    desk.take(T0 + HOUR, &NOW);
-    shelf.save(&mut desk);
-    let jobs = desk.take(T0 + HOUR, &NOW);
-    assert_eq!(jobs.len(), 1);
-    assert_eq!(jobs[0].contents.len() as u64 + jobs[0].more, 5_001, "one digest that stands for all");
-    assert_eq!(jobs[0].reasons, [Held::Snooze, Held::Storm]);
-    desk.done(T0 + HOUR, &jobs[0], &Outcome::Sent);
-    assert_eq!((desk.pending(), desk.crowds.len()), (0, 0));
+fn notice(seq: u64, priority: Priority) -> Arc<Raised> {
+    let id = RaisedId { shard: super::super::notice::NO_SHARD, seq, index: 0 };
+    Arc::new(Raised { id, account: None, owner: Some("ann".into()), ..raised(0, priority, T0).as_ref().clone() })
 }
 
 #[test]
-fn when_all_together_have_too_much_who_has_little_is_still_heard_of_one_by_one() {
-    let few = Limits { pending_max: 1_000, ..limits() };
-    let mut desk = Desk::new(few.clone());
-    let mut offset = 0;
-    let mut plan = |desk: &mut Desk, user: &str, count: u64| {
-        for _ in 0..count {
-            desk.plan(T0, 0, offset, Some(&raised(offset, Priority::High, T0)), vec![place(user, Channel::Webhook)]);
-            offset += 1;
+fn a_notice_joins_the_digest_of_what_was_held_and_none_is_passed_over_for_the_next() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);
+    let snooze = Want(Verdict::Hold { until: T0 + 80 * HOUR, why: Held::Snooze });
+    for (seq, day) in [(7, 0), (8, 2)] {
+        let now = T0 + day * 24 * HOUR;
+        for _ in 0..2 {
+            desk.plan_notice(now, &notice(seq, Priority::High), vec![place("ann", Channel::Email)]);
         }
-    };
-    for user in 0..10 {
-        plan(&mut desk, &format!("u{user}"), 300);
+        assert!(!desk.has_saved_notices());
+        shelf.save(&mut desk);
+        assert!(desk.has_saved_notices());
+        assert!(desk.take(now, &snooze).is_empty());
     }
-    let before = desk.pending();
-    assert!(before <= few.pending_max + 10 * (Limits::FEW + 1), "{before}");
-    plan(&mut desk, "late", 50);
-    assert_eq!(desk.pending(), before + 50);
+    shelf.save(&mut desk);
+    // The log does not have it: what it says is kept with it until it is settled.
+    let log = |partition, offset| (partition == 0).then(|| raised(offset, Priority::High, T0));
+    let mut desk = shelf.reopen(T0 + 79 * HOUR, limits(), log);
+    desk.plan_notice(T0 + 79 * HOUR, &notice(8, Priority::High), vec![place("ann", Channel::Email)]);
+    assert!(desk.wanted().iter().all(|(partition, _)| *partition == 0));
+    desk.take(T0 + 80 * HOUR, &NOW);
+    shelf.save(&mut desk);
+    let jobs = desk.take(T0 + 80 * HOUR, &NOW);
+    assert_eq!(jobs.iter().map(|job| job.contents.len()).collect::<Vec<_>>(), [4]);
+    desk.done(T0 + 80 * HOUR, &jobs[0], &Outcome::Sent);
+    shelf.save(&mut desk);
+    assert!(shelf.0.values().all(|(_, body)| !String::from_utf8_lossy(body).contains("message")), "it is not kept for longer");
 }
 
 #[test]
-fn what_is_urgent_is_not_counted_with_what_waits_for_the_morning() {
-    struct Night;
-    impl Wishes for Night {
-        fn verdict(&self, _: &UserId, _: Channel, _: NotificationType, priority: Priority, _: i64) -> Verdict {
-            let until = T0 + 8 * HOUR;
-            if priority == Priority::Urgent { Verdict::Now } else { Verdict::Hold { until, why: Held::QuietHours } }
-        }
+fn a_notice_counts_in_a_storm() {
+    let storm = Limits { storm_per_minute: 3, channel_in_flight: 100, ..limits() };
+    let (mut desk, mut shelf) = (Desk::new(storm), Shelf::default());
+    for seq in 0..5 {
+        desk.plan_notice(T0, &notice(seq, Priority::High), vec![place("ann", Channel::Email)]);
     }
-    let (mut desk, mut shelf) = (Desk::new(Limits { pending_max: 1_000, channel_in_flight: 1_000, ..limits() }), Shelf::default());
-    for seq in 0..600 {
-        desk.plan(T0, 0, seq, Some(&raised(seq, Priority::Low, T0)), vec![place("ann", Channel::Email)]);
-    }
-    shelf.save(&mut desk);
-    assert!(desk.take(T0, &Night).is_empty());
-    desk.plan(T0, 0, 600, Some(&raised(600, Priority::Urgent, T0)), vec![place("ann", Channel::Email)]);
-    desk.plan(T0, 0, 601, Some(&raised(601, Priority::Urgent, T0)), vec![place("ann", Channel::Email)]);
-    desk.take(T0, &Night);
-    shelf.save(&mut desk);
-    let jobs = desk.take(T0, &Night);
-    assert_eq!(jobs.iter().map(|job| job.contents.len() as u64 + job.more).sum::<u64>(), 2, "{jobs:?}");
-    assert!(jobs.iter().all(|job| job.contents.iter().all(|raised| raised.priority == Priority::Urgent)), "{jobs:?}");
+    planned(&mut desk, &mut shelf, 2, "ann", Channel::Email);
+    assert_eq!((desk.take(T0, &NOW).len(), desk.held()), (3, 4));
 }
 
 #[test]
-fn a_count_is_saved_with_the_position_that_it_belongs_to() {
-    let few = Limits { pending_max: 500, ..limits() };
-    let mut desk = Desk::new(few);
-    let mut shelf = Shelf::default();
-    let of = |seq| raised(seq, Priority::High, T0);
-    // A place is crowded by partition 1; what comes in partition 0 is not counted there.
-    for seq in 0..200 {
-        desk.plan(T0, 1, seq, Some(&of(seq)), vec![place("ann", Channel::Email)]);
-    }
-    for seq in 200..300 {
-        desk.plan(T0, 0, seq, Some(&of(seq)), vec![place("ann", Channel::Email)]);
+fn notices_fill_smaller_segments_since_what_they_say_is_in_them() {
+    let (mut desk, mut shelf) = (Desk::new(limits()), Shelf::default());
+    for seq in 0..100 {
+        desk.plan_notice(T0, &notice(seq, Priority::High), vec![place("ann", Channel::Email)]);
     }
     shelf.save(&mut desk);
-    for save in desk.to_save_at_the_end() {
-        assert!(save.changes == 0, "all is saved: {save:?}");
-    }
-    for (key, (_, body)) in &shelf.0 {
-        let stored: Stored = serde_json::from_slice(body).unwrap();
-        let counted: u64 = stored.items.iter().map(|item| item.more + 1).sum();
-        assert_eq!(counted, if key.partition == 1 { 200 } else { 100 }, "{key:?}");
-        assert_eq!(stored.next, if key.partition == 1 { 200 } else { 300 });
-    }
+    assert_eq!(shelf.0.len(), 4);
 }
