@@ -493,6 +493,7 @@ fn the_command_line_administers_the_log_and_uses_the_api() {
     assert!(code == Some(1) && error.contains("last admin"), "{error}");
     let (_, list, _) = ordergate(&[&["user", "list"], &data[..]].concat());
     assert!(list.lines().any(|line| line.starts_with("alice") && line.ends_with("disabled")), "{list}");
+    let (_, in_the_log, _) = ordergate(&[&["user", "list", "--output", "json"], &data[..]].concat());
     std::fs::write(password, "twelve letters or more\n").unwrap();
     let (code, out, error) = ordergate(&[&["user", "password", "bob", "--password-file", password], &data[..]].concat());
     assert_eq!((code, out.as_str()), (Some(0), "password of bob set; all sessions ended\n"), "{error}");
@@ -500,6 +501,10 @@ fn the_command_line_administers_the_log_and_uses_the_api() {
     assert_eq!((house.login("alice").status, house.login("bob").status, house.login("root").status), (401, 401, 200));
     let body = json!({"name": "bob", "password": "twelve letters or more"});
     assert_eq!(house.ask("POST", "/api/v1/auth/login", &[], Some(&body)).status, 200);
+    let over_the_api = house.as_of(&house.token("root"), "GET", "/api/v1/users", None).body["items"].clone();
+    let of = |users: &Value, name: &str| users.as_array().unwrap().iter().find(|user| user["name"] == name).cloned().unwrap();
+    let in_the_log: Value = serde_json::from_str(&in_the_log).unwrap();
+    assert_eq!(of(&in_the_log, "alice"), of(&over_the_api, "alice"), "one shape, wherever it is asked for");
 }
 
 fn openssl(dir: &Path, arguments: &str) {

@@ -117,6 +117,11 @@ fn every_write_of_an_operator_is_in_the_audit_before_it_is_done_and_with_how_it_
     assert_eq!(stopped, Some(0));
     let (code, out, error) = ordergate(&["audit", "verify", "--data-dir", dir.path().to_str().unwrap()]);
     assert_eq!(code, Some(0), "{out}{error}");
+    let (code, json, error) = ordergate(&["audit", "verify", "--data-dir", dir.path().to_str().unwrap(), "--output", "json"]);
+    let told: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(code, Some(0), "{error}");
+    assert!(out.starts_with(&format!("ok: {} records ({} repeated), ", told["records"], told["repeated"])), "{out}{json}");
+    assert!(told["heads"].as_array().unwrap().iter().all(|head| out.contains(head.as_str().unwrap())), "{out}{json}");
 }
 
 #[test]

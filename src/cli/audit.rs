@@ -4,9 +4,11 @@
 //! Invariant: nothing here writes. Deliberately absent: repair. Whoever could mend a trail could forge one.
 
 use clap::Subcommand;
+use serde_json::json;
 
 use super::answers::{Asked, print_list, query};
 use super::place::{Place, ReadLog};
+use super::remote::Output;
 use super::{Exit, Failure, say};
 use crate::control::audit::{Head, Verifier};
 use crate::log::{Extent, LogError, Topic};
@@ -29,6 +31,9 @@ enum Action {
         /// A head that was published (in the daemon's log, or by an earlier verify) and must be there; may be repeated
         #[arg(long = "head", value_name = "CHAIN:SEQ:HASH")]
         heads: Vec<Head>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
     },
     /// List what was done, the newest first (for administrators)
     List {
@@ -65,7 +70,7 @@ struct Wanted {
 /// Walks.
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.action {
-        Action::Verify { place, heads } => verify(&mut *place.open()?, heads.clone()),
+        Action::Verify { place, heads, output } => verify(&mut *place.open()?, heads.clone(), *output),
         Action::List { wanted, asked } => list(wanted, asked),
     }
 }
@@ -78,7 +83,7 @@ fn list(wanted: &Wanted, asked: &Asked) -> Result<(), Failure> {
     print_list(asked.output, entries, &["at", "actor", "address", "action", "object", "result"])
 }
 
-fn verify(log: &mut dyn ReadLog, given: Vec<Head>) -> Result<(), Failure> {
+fn verify(log: &mut dyn ReadLog, given: Vec<Head>, output: Output) -> Result<(), Failure> {
     if log.partitions(Topic::Audit)? == 0 {
         return Err(LogError::NoSuchPartition { topic: Topic::Audit, partition: 0 }.into());
     }
@@ -95,6 +100,10 @@ fn verify(log: &mut dyn ReadLog, given: Vec<Head>) -> Result<(), Failure> {
         }
     }
     let (records, repeated, heads) = verifier.finish().map_err(|fault| Failure::new(Exit::Wrong, format!("gate.audit: {fault}")))?;
+    if output == Output::Json {
+        let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
+        return say(&format!("{:#}\n", json!({"first": first, "records": records, "repeated": repeated, "heads": heads})));
+    }
     if first > 0 {
         say(&format!("what stood before offset {first} is no longer kept\n"))?;
     }

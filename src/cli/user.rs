@@ -302,7 +302,12 @@ fn failed(error: PeopleError) -> Failure {
 fn show(user: &Stored<User>) -> Value {
     let User { role, scopes, accounts, disabled, password, created_at, .. } = &user.body;
     json!({"name": user.id, "role": role, "scopes": scopes, "accounts": accounts, "disabled": disabled,
-           "has_password": password.is_some(), "created_at_ms": created_at, "version": user.version})
+           "has_password": password.is_some(), "created_at": moment(*created_at), "version": user.version})
+}
+
+/// A time as the API says it.
+fn moment(at: i64) -> String {
+    jiff::Timestamp::from_millisecond(at).map(|at| at.to_string()).unwrap_or_default()
 }
 
 fn row(user: &Stored<User>) -> Vec<String> {

@@ -49,7 +49,8 @@ pub struct Ohlcv {
     zone: String,
     /// The bars, oldest first. An interval without trades has none.
     bars: Vec<OhlcvBar>,
-    /// Records of the log that are not drawn yet: 0 when charts are up to date.
+    /// Records of the log that were not drawn yet when it was last looked, every two seconds: 0 when charts were up to date. What this
+    /// process has answered, or the request brings the position of, is drawn before it is answered.
     lag_records: u64,
     /// The `cursor` of the next page; absent at the end of the window.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +103,8 @@ pub struct Indicators {
     /// The bar that still changes, and the values at it, in seconds since the epoch; absent when it is not on the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_progress: Option<i64>,
-    /// Records of the log that are not drawn yet: 0 when charts are up to date.
+    /// Records of the log that were not drawn yet when it was last looked, every two seconds: 0 when charts were up to date. What this
+    /// process has answered, or the request brings the position of, is drawn before it is answered.
     lag_records: u64,
     /// The `cursor` of the next page; absent at the end of the window.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -36,7 +36,7 @@ impl Page {
         let after = match query.text("cursor") {
             None => None,
             Some(text) => {
-                let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
+                let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| !bytes.is_empty()).ok_or_else(wrong)?;
                 Some(String::from_utf8(bytes).map_err(|_| wrong())?)
             }
         };
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn refuses_limits_and_cursors_that_are_none() {
         assert_eq!(page("").unwrap(), Page { limit: 50, after: None });
-        for text in ["limit=0", "limit=501", "limit=x", "cursor=!", "cursor=_w"] {
+        for text in ["limit=0", "limit=501", "limit=x", "cursor=", "cursor=!", "cursor=_w"] {
             assert_eq!(page(text).unwrap_err().code(), ApiCode::InvalidParameter, "{text}");
         }
     }

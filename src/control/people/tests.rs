@@ -249,6 +249,19 @@ fn whatever_ends_a_token_ends_those_that_it_made() {
 }
 
 #[test]
+fn the_first_user_is_one_who_can_administer() {
+    runtime().block_on(async {
+        let house = house();
+        for role in [Role::Viewer, Role::User, Role::Service] {
+            assert!(outcome(house.people.add_user("first", new(role), "cli", NOW).await).contains("nobody could administer"), "{role:?}");
+        }
+        assert!(!house.people.has_users());
+        house.people.add_user("first", new(Role::Admin), "cli", NOW).await.unwrap();
+        house.people.add_user("second", new(Role::Viewer), "cli", NOW).await.unwrap();
+    });
+}
+
+#[test]
 fn a_token_of_before_is_not_the_next_users_of_that_name() {
     runtime().block_on(async {
         let house = with_alice().await;
@@ -493,9 +506,9 @@ fn it_is_open_until_there_is_a_user_and_never_again() {
         let house = house();
         assert!(!house.people.has_users());
         assert!(house.people.redeem(&house.people.ticket(None, NOW).unwrap(), NOW).unwrap().is_none());
-        house.people.add_user("robot", NewUser { password: None, ..new(Role::Service) }, "cli", NOW).await.unwrap();
+        house.people.add_user("root", new(Role::Admin), "cli", NOW).await.unwrap();
         assert!(house.people.has_users());
-        house.people.remove_user("robot", 1, "cli").await.unwrap();
+        house.people.directory.write(Kind::User, "root", 1, None, "cli").await.unwrap();
         assert!(house.people.has_users());
     });
 }

@@ -67,6 +67,10 @@ impl People {
         if self.user(name).is_some() {
             return Err(PeopleError::Exists);
         }
+        if new.role != Role::Admin && !self.has_users() {
+            // From then on nobody is let in as nobody.
+            return Err(PeopleError::Invalid { field: "role", why: "the first user is an admin, or nobody could administer" });
+        }
         let hash = match new.password {
             Some(password) => Some(self.hashed(password, name).await?),
             None => None,
