@@ -185,6 +185,37 @@ async fn addresses_and_subscriptions_are_set_shown_and_removed() {
     assert_eq!(client.ask("DELETE", &path, "", None).await.status, 404);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wishes_addresses_and_browsers_come_a_page_at_a_time() {
+    let world = World::new().await;
+    let client = Client::new(&world, world.start(&["local"], World::options()));
+    for kind in ["stop_loss", "risk_breach", "system_alert"] {
+        let wish = json!({"type": kind, "channel": "email", "enabled": true, "min_priority": "low"});
+        assert_eq!(client.ask("POST", "/notification-preferences", "", Some(wish)).await.status, 201, "{kind}");
+    }
+    for (channel, address) in [("email", "me@example.com"), ("sms", "+491511234567"), ("webhook", &*world.url_of("local"))] {
+        let path = format!("/notification-contacts/{channel}");
+        assert_eq!(client.ask("PUT", &path, "", Some(json!({"address": address}))).await.status, 200, "{channel}");
+    }
+    for name in ["c", "a", "b"] {
+        let keys = json!({"p256dh": world.browser.0, "auth": world.browser.1});
+        let browser = json!({"endpoint": format!("http://{}/{name}", world.push.at), "keys": keys});
+        assert_eq!(client.ask("POST", "/push-subscriptions", "", Some(browser)).await.status, 201, "{name}");
+    }
+    for (path, id) in [("/notification-preferences", "id"), ("/notification-contacts", "channel"), ("/push-subscriptions", "id")] {
+        let ids = |page: &Value| page["items"].as_array().unwrap().iter().map(|item| item[id].clone()).collect::<Vec<_>>();
+        let all = client.get(path).await;
+        assert_eq!((ids(&all).len(), all.get("next_cursor")), (3, None), "{path}: {all}");
+        let first = client.get(&format!("{path}?limit=2")).await;
+        let rest = client.get(&format!("{path}?limit=2&cursor={}", first["next_cursor"].as_str().unwrap())).await;
+        assert_eq!((ids(&first).len(), rest.get("next_cursor")), (2, None), "{path}");
+        assert_eq!([ids(&first), ids(&rest)].concat(), ids(&all), "{path}");
+        for bad in ["limit=0", "cursor=!", "from=1"] {
+            assert_eq!(client.ask("GET", &format!("{path}?{bad}"), "", None).await.status, 400, "{path}?{bad}");
+        }
+    }
+}
+
 /// What the audit says, the oldest first: action, object, result.
 fn acts(world: &World) -> Vec<(String, String, String)> {
     let page = audit::page(&world.log, None, 500, &|entry| entry.link.action != "audit.heads").unwrap();

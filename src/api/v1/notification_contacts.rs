@@ -22,7 +22,7 @@ use super::acts::{Act, note};
 use super::json::{Json, answer};
 use super::notification_desk::NotifyDesk;
 use super::notifications::{change_problem, own, write_problem};
-use super::page::PathId;
+use super::page::{Page, PathId};
 use super::versions;
 use crate::api::caller::{Address, Caller, now};
 use crate::api::problem::{ApiCode, Problem};
@@ -67,11 +67,14 @@ pub struct ContactView {
     detail: String,
 }
 
-/// All of one's addresses.
+/// A page of one's addresses.
 #[derive(Serialize, ToSchema)]
 pub struct NotificationContacts {
     /// One for each channel that has one.
     items: Vec<ContactView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// An address to set.
@@ -131,11 +134,14 @@ pub struct SubscriptionView {
     created_at: String,
 }
 
-/// One's subscriptions.
+/// A page of one's subscriptions.
 #[derive(Serialize, ToSchema)]
 pub struct PushSubscriptions {
-    /// The subscriptions.
+    /// By their ids.
     items: Vec<SubscriptionView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
     /// What a browser needs to subscribe (`applicationServerKey`); `null` where Web Push is not set up.
     application_server_key: Option<String>,
 }
@@ -181,14 +187,19 @@ fn shown(notifier: &Notifier, caller: &Caller, channel: Channel) -> Result<Respo
 }
 
 /// Lists one's addresses.
-#[utoipa::path(get, path = "/notification-contacts", tag = "notification-contacts", responses(
+#[utoipa::path(get, path = "/notification-contacts", tag = "notification-contacts", params(
+    ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
+    ("cursor" = Option<String>, Query, description = "Where the last page ended"),
+), responses(
     (status = 200, description = "Addresses", body = NotificationContacts),
 ))]
 async fn list(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
-    Query::read(uri.query(), &[])?;
+    let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
     let (contacts, version) = notifier.book().get::<Contacts>(own(&caller));
-    let items = Channel::ALL.into_iter().filter_map(|channel| view(&notifier, own(&caller), &contacts, channel)).collect();
-    Ok(versions::tagged(answer(StatusCode::OK, &NotificationContacts { items }), version))
+    // In the order of their words.
+    let all = Channel::ALL.into_iter().filter_map(|channel| view(&notifier, own(&caller), &contacts, channel));
+    let (items, next_cursor) = page.cut(all, |view| view.channel.as_str());
+    Ok(versions::tagged(answer(StatusCode::OK, &NotificationContacts { items, next_cursor }), version))
 }
 
 /// Sets one's address for a channel and sends what proves it: a link, a code, or a challenge, which a webhook answers at once.
@@ -344,7 +355,10 @@ impl From<&Subscription> for SubscriptionView {
 }
 
 /// Lists one's push subscriptions, and what a browser needs to make one.
-#[utoipa::path(get, path = "/push-subscriptions", tag = "push-subscriptions", responses(
+#[utoipa::path(get, path = "/push-subscriptions", tag = "push-subscriptions", params(
+    ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
+    ("cursor" = Option<String>, Query, description = "Where the last page ended"),
+), responses(
     (status = 200, description = "Subscriptions", body = PushSubscriptions),
 ))]
 async fn subscriptions(
@@ -352,11 +366,13 @@ async fn subscriptions(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    Query::read(uri.query(), &[])?;
+    let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
     let (held, _) = notifier.book().get::<Subscriptions>(own(&caller));
-    let items = held.subscriptions.iter().map(SubscriptionView::from).collect();
+    let mut all: Vec<_> = held.subscriptions.iter().map(SubscriptionView::from).collect();
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    let (items, next_cursor) = page.cut(all, |view| &view.id);
     let application_server_key = notifier.channels().push.as_ref().map(push::Push::public_key);
-    Ok(answer(StatusCode::OK, &PushSubscriptions { items, application_server_key }))
+    Ok(answer(StatusCode::OK, &PushSubscriptions { items, next_cursor, application_server_key }))
 }
 
 /// Adds a browser's subscription, or renews its keys.

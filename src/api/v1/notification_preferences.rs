@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use super::json::{Json, answer, optional_object};
 use super::notification_desk::NotifyDesk;
 use super::notifications::{change_problem, own, word};
-use super::page::PathId;
+use super::page::{Page, PathId};
 use super::versions;
 use crate::api::caller::{Caller, now};
 use crate::api::problem::{ApiCode, Problem};
@@ -57,11 +57,14 @@ pub struct PreferenceView {
     snooze_until: Option<String>,
 }
 
-/// All of one's preferences.
+/// A page of one's preferences.
 #[derive(Serialize, ToSchema)]
 pub struct NotificationPreferences {
-    /// In the order in which they were made.
+    /// By their ids.
     items: Vec<PreferenceView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
     /// The channels that are set up on this gate.
     channels: Vec<Channel>,
 }
@@ -186,14 +189,20 @@ fn shown(status: StatusCode, preference: &Preference, version: u64) -> Response 
 }
 
 /// Lists one's preferences.
-#[utoipa::path(get, path = "/notification-preferences", tag = "notification-preferences", responses(
+#[utoipa::path(get, path = "/notification-preferences", tag = "notification-preferences", params(
+    ("limit" = Option<u32>, Query, description = "At most so many", minimum = 1, maximum = 500),
+    ("cursor" = Option<String>, Query, description = "Where the last page ended"),
+), responses(
     (status = 200, description = "Preferences; their version is in `ETag`", body = NotificationPreferences),
 ))]
 async fn list(State(notifier): State<Arc<NotifyDesk>>, Extension(caller): Extension<Caller>, uri: Uri) -> Result<Response, Problem> {
-    Query::read(uri.query(), &[])?;
+    let page = Page::read(&Query::read(uri.query(), &["limit", "cursor"])?)?;
     let (held, version) = notifier.book().get::<Preferences>(own(&caller));
-    let items = held.preferences.iter().map(PreferenceView::from).collect();
-    Ok(versions::tagged(answer(StatusCode::OK, &NotificationPreferences { items, channels: notifier.channels().ready() }), version))
+    let mut all: Vec<_> = held.preferences.iter().map(PreferenceView::from).collect();
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    let (items, next_cursor) = page.cut(all, |view| &view.id);
+    let channels = notifier.channels().ready();
+    Ok(versions::tagged(answer(StatusCode::OK, &NotificationPreferences { items, next_cursor, channels }), version))
 }
 
 /// Makes a preference.
