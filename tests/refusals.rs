@@ -129,3 +129,21 @@ fn a_rule_is_deleted_only_as_it_was_seen_where_the_request_says_so() {
     assert_eq!(delete(&[]), 404);
     gate.stop();
 }
+
+#[test]
+fn what_quiet_hours_may_not_be_is_told_of_the_one_of_three_that_is_at_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Daemon::start(dir.path(), &[]);
+    for (field, quiet) in [
+        ("quiet_hours.from", json!({"from": "24:00", "to": "07:00", "zone": "UTC"})),
+        ("quiet_hours.to", json!({"from": "22:00", "to": "7", "zone": "UTC"})),
+        ("quiet_hours.zone", json!({"from": "22:00", "to": "07:00", "zone": "Nowhere/At_All"})),
+        ("quiet_hours", json!({"from": "22:00", "to": "22:00", "zone": "UTC"})),
+        ("quiet_hours.zone", json!({"from": "22:00", "to": "07:00"})),
+    ] {
+        let wish = json!({"type": "order_filled", "channel": "email", "enabled": true, "min_priority": "low", "quiet_hours": quiet});
+        let (status, said) = send(&gate, "POST", "/api/v1/notification-preferences", &[], &wish.to_string());
+        assert_eq!((status, said["field"].as_str()), (422, Some(field)), "{said}");
+    }
+    gate.stop();
+}

@@ -12,15 +12,31 @@ use jiff::{Timestamp, ToSpan};
 /// What quiet hours may not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuietError {
-    /// Not `HH:MM`.
+    /// The beginning is not `HH:MM`.
     #[error("a time is HH:MM, from 00:00 to 23:59")]
-    Time,
+    From,
+    /// The end is not.
+    #[error("a time is HH:MM, from 00:00 to 23:59")]
+    To,
     /// Not in the time zone database.
     #[error("the zone is not in the IANA time zone database")]
     Zone,
     /// They begin when they end.
     #[error("quiet hours begin and end at different times")]
     Empty,
+}
+
+impl QuietError {
+    /// The field at fault.
+    #[must_use]
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::From => "quiet_hours.from",
+            Self::To => "quiet_hours.to",
+            Self::Zone => "quiet_hours.zone",
+            Self::Empty => "quiet_hours",
+        }
+    }
 }
 
 /// Quiet hours.
@@ -37,7 +53,7 @@ impl QuietHours {
     /// # Errors
     /// One of the three is not what it has to be.
     pub fn parse(from: &str, to: &str, zone: &str) -> Result<Self, QuietError> {
-        let (from, to) = (time(from)?, time(to)?);
+        let (from, to) = (time(from).ok_or(QuietError::From)?, time(to).ok_or(QuietError::To)?);
         if from == to {
             return Err(QuietError::Empty);
         }
@@ -72,11 +88,10 @@ impl QuietHours {
 }
 
 /// `HH:MM`, and nothing else.
-fn time(text: &str) -> Result<Time, QuietError> {
+fn time(text: &str) -> Option<Time> {
     let two = |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<i8>().ok()).flatten();
-    let (hours, minutes) = text.split_once(':').ok_or(QuietError::Time)?;
-    let (hours, minutes) = two(hours).zip(two(minutes)).ok_or(QuietError::Time)?;
-    Time::new(hours, minutes, 0, 0).map_err(|_| QuietError::Time)
+    let (hours, minutes) = text.split_once(':')?;
+    Time::new(two(hours)?, two(minutes)?, 0, 0).ok()
 }
 
 #[cfg(test)]
@@ -204,11 +219,12 @@ mod tests {
     #[test]
     fn refuses_what_is_no_time_no_zone_or_no_span() {
         for bad in ["", "7:00", "24:00", "07:60", "07:0", "07:00:00", "+7:00", "07-00", " 07:00", "０７:00"] {
-            assert_eq!(QuietHours::parse(bad, "08:00", "UTC"), Err(QuietError::Time), "{bad}");
+            assert_eq!(QuietHours::parse(bad, "08:00", "UTC"), Err(QuietError::From), "{bad}");
         }
         for bad in ["", "Mars/Olympus", "+02:00", "CEST"] {
             assert_eq!(QuietHours::parse("07:00", "08:00", bad), Err(QuietError::Zone), "{bad}");
         }
+        assert_eq!(QuietHours::parse("07:00", "8:00", "UTC"), Err(QuietError::To));
         assert_eq!(QuietHours::parse("07:00", "07:00", "UTC"), Err(QuietError::Empty));
     }
 }

@@ -174,7 +174,7 @@ fn preference(kind: Option<NotificationType>, channel: Channel, wish: Preference
     let PreferenceUpdate { enabled, min_priority, quiet_hours, snooze_until } = wish;
     let min_priority = Priority::parse(&min_priority).ok_or_else(|| invalid("min_priority", "low, medium, high or urgent"))?;
     if let Some(quiet) = &quiet_hours {
-        quiet.hours().map_err(|error| invalid("quiet_hours", error))?;
+        quiet.hours().map_err(|error| invalid(error.field(), error))?;
     }
     let moment = |text: String| text.parse::<Timestamp>().map(Timestamp::as_millisecond);
     let snooze_until = snooze_until.map(moment).transpose().map_err(|_| invalid("snooze_until", "no RFC 3339 date and time"))?;
