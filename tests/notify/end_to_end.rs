@@ -105,6 +105,28 @@ async fn who_is_gone_is_not_written_to_again_and_a_refusal_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_hears_how_often_it_was_tried() {
+    let world = World::new().await;
+    world.person("ann").await;
+    let notifier = world.start(&["ann"], World::options());
+    notifier.filled().await;
+    until("the first position", 10, || !world.directory.list(ordergate::directory::Kind::Delivery).is_empty()).await;
+    world.webhook.mood(Mood::Status(500));
+    world.raise(0..1, now_ms());
+    let tried = || {
+        let told = notifier.deliveries("ann");
+        let webhook = told.values().flatten().find(|delivered| delivered.channel == Channel::Webhook).cloned();
+        webhook.map(|webhook| (webhook.state, webhook.attempts as usize, webhook.note))
+    };
+    until("three attempts", 20, || {
+        tried().is_some_and(|(state, attempts, note)| state == "pending" && attempts >= 3 && note.contains("500"))
+    })
+    .await;
+    assert!(tried().unwrap().1 <= world.webhook.requests(), "none is told that was not made");
+    notifier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_and_old_news_arrive_as_digests() {
     let world = World::new().await;
     world.person("ann").await;
