@@ -26,7 +26,7 @@ fn read(gate: &Daemon, path: &str) -> Value {
 }
 
 #[test]
-fn what_was_appended_is_in_what_is_read_next_books_decisions_and_charts() {
+fn what_was_appended_is_in_what_is_read_next_books_charts_and_the_inbox() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Daemon::start(dir.path(), &[]);
     let (status, position, answer) = send(&gate, "/api/v1/records", "application/x-ndjson", &opening());
@@ -42,10 +42,20 @@ fn what_was_appended_is_in_what_is_read_next_books_decisions_and_charts() {
         let (status, position, answer) = send(&gate, "/api/v1/records", "application/x-ndjson", &format!("{trade}\n{cash}\n"));
         assert_eq!(status, 200, "{answer}");
         assert_eq!(position.unwrap().split(',').count(), 2);
-        let wanted = format!("{}", 100_000 + round + 1);
-        let seen = match round % 3 {
+        // What was paid in, and paid for what the fills of every fourth round bought.
+        let wanted = format!("{}", 100_000 + round + 1 - 100 * ((round + 1) / 4));
+        let seen = match round % 4 {
             0 => ("mark", read(&gate, "/api/v1/instruments/AAPL")["mark"].clone(), json!(price)),
             1 => ("cash", read(&gate, "/api/v1/accounts/ACC1")["cash"].clone(), json!(wanted)),
+            2 => {
+                // Of an order that nobody knows: whoever may look at the account hears of it.
+                let fill = format!(
+                    r#"{{"event":"fill","exec_id":"E-{round}","client_order_id":"X-{round}","account":"ACC1","symbol":"AAPL","side":"buy","qty":"1","price":"100"}}"#
+                );
+                assert_eq!(gate.records(&line("orders.executions", "ACC1", &fill)).0, 200);
+                let newest = read(&gate, "/api/v1/notifications?limit=5").to_string();
+                ("notification", json!(newest.contains(&format!("X-{round}"))), json!(true))
+            }
             _ => {
                 let bars = read(&gate, "/api/v1/chart/AAPL/ohlcv?timeframe=1day");
                 ("close", bars["bars"][0]["close"].clone(), json!(price.parse::<f64>().unwrap()))

@@ -5,6 +5,7 @@
 //! was told of; an answer is as old as what it was read from.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use super::v1::books::replica_problem;
 use crate::chart::Charts;
 use crate::control::commands::{Positions, directory_text, position_text};
 use crate::control::directory::DirectoryService;
-use crate::control::replica::{ReplicaError, Replicas};
+use crate::control::replica::{Listener, Reached, ReplicaError, Replicas};
 use crate::domain::{InputTopic, Source};
-use crate::log::{Placed, Topic};
+use crate::log::{OutputRecord, OutputTopic, Placed, Topic};
+use crate::notify::Notifier;
 
 /// The header with the position of a record; of several, with commas between.
 pub const POSITION: HeaderName = HeaderName::from_static("x-ordergate-position");
@@ -67,6 +69,37 @@ fn source(((topic, partition), offset): ((InputTopic, u32), u64)) -> Source {
     Source { topic, partition, offset }
 }
 
+/// Up to which record each shard is known to have raised a notification.
+pub struct Raising(Vec<AtomicU64>);
+
+impl Raising {
+    /// Of so many shards.
+    #[must_use]
+    pub fn new(shards: u32) -> Arc<Self> {
+        Arc::new(Self((0..shards).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    /// What does not come (retention has taken it, or the shard cannot publish it) holds nobody else up.
+    fn give_up(&self, shard: u32, seq: u64) {
+        if let Some(newest) = self.0.get(shard as usize) {
+            let _ = newest.compare_exchange(seq, 0, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    fn newest(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        (0..).zip(self.0.iter().map(|newest| newest.load(Ordering::Acquire)))
+    }
+}
+
+impl Listener for Raising {
+    fn folded(&self, shard: u32, _: &Reached, outputs: &[OutputRecord]) {
+        let raised = outputs.iter().rev().find(|output| output.topic == OutputTopic::Notifications);
+        if let (Some(raised), Some(newest)) = (raised, self.0.get(shard as usize)) {
+            newest.store(raised.tag.seq, Ordering::Release);
+        }
+    }
+}
+
 /// What inputs are read into, and shown from.
 #[derive(Clone)]
 pub enum Reader {
@@ -74,12 +107,14 @@ pub enum Reader {
     Books(Arc<Replicas>),
     /// The charts.
     Charts(Arc<Charts>),
+    /// The inboxes: what the books have caused comes to them over the log.
+    Inboxes(Arc<Replicas>, Arc<Raising>, Arc<Notifier>),
 }
 
 impl Reader {
     async fn wait_for(&self, source: Source, patience: Duration) -> Result<(), ReplicaError> {
         match self {
-            Self::Books(replicas) => replicas.wait_for(source, patience).await,
+            Self::Books(replicas) | Self::Inboxes(replicas, ..) => replicas.wait_for(source, patience).await,
             Self::Charts(charts) => match tokio::time::timeout(patience, charts.has_passed(source)).await {
                 Ok(()) => Ok(()),
                 Err(_) => Err(ReplicaError::Late { shard: source.partition }),
@@ -115,6 +150,12 @@ fn stops(request: &Request) -> bool {
 }
 
 impl Inputs {
+    /// What answers, and what this process has answered.
+    #[must_use]
+    pub fn new(reader: Reader, answered: Arc<Answered>) -> Arc<Self> {
+        Arc::new(Self { reader, answered })
+    }
+
     async fn arrive(&self, headers: &HeaderMap) -> Result<(), Problem> {
         for source in asked(headers)?.inputs {
             self.reader.wait_for(source, PATIENCE).await.map_err(replica_problem)?;
@@ -125,6 +166,13 @@ impl Inputs {
                 Err(ReplicaError::Late { .. }) => self.answered.give_up(source),
                 // The books say so themselves, to who asks for what they cannot show.
                 Err(_) => break,
+            }
+        }
+        if let Reader::Inboxes(_, raising, notifier) = &self.reader {
+            for (shard, seq) in raising.newest().filter(|(_, seq)| *seq > 0) {
+                if tokio::time::timeout(FRESH_PATIENCE, notifier.holds(shard, seq)).await.is_err() {
+                    raising.give_up(shard, seq);
+                }
             }
         }
         Ok(())

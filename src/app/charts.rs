@@ -31,6 +31,6 @@ pub(super) fn start(topics: Arc<dyn Topics>, config: &Config) -> Result<Option<A
 
 /// Their paths of the API.
 pub(super) fn area(charts: Arc<Charts>, answered: Arc<Answered>) -> OpenApiRouter {
-    let inputs = Arc::new(Inputs { reader: Reader::Charts(charts.clone()), answered });
+    let inputs = Inputs::new(Reader::Charts(charts.clone()), answered);
     charts::routes().layer(from_fn_with_state(inputs, arrived)).with_state(charts)
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::middleware::from_fn_with_state;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
@@ -13,7 +14,7 @@ use super::people::{self, Entrance};
 use super::replicas::Followers;
 use super::{Shards, charts, notifications, vault};
 use crate::api::Limits;
-use crate::api::positions::Answered;
+use crate::api::positions::{Answered, Inputs, Reader, arrived};
 use crate::api::v1::ws::{self, Live, Sources};
 use crate::api::v1::{Areas, audit_routes};
 use crate::chart::Charts;
@@ -110,7 +111,8 @@ impl ControlPlane {
         };
         areas.inside.push(audit_routes().with_state(self.topics.clone()));
         let (inside, outside) = notifications::areas(&self.notifier, &self.trails);
-        areas.in_directory.push(inside);
+        let inputs = Inputs::new(Reader::Inboxes(self.replicas(), self.followers.raising.clone(), self.notifier.clone()), self.answered());
+        areas.in_directory.push(inside.layer(from_fn_with_state(inputs, arrived)));
         areas.outside.push(outside);
         areas.inside.extend(self.charts.clone().map(|charts| charts::area(charts, self.answered())));
         areas

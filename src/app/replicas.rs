@@ -13,7 +13,7 @@ use super::claimant_of;
 use super::control::Trails;
 use super::log_side::{LogSide, partitioner};
 use crate::api::Gates;
-use crate::api::positions::{Answered, Inputs, Reader, arrived};
+use crate::api::positions::{Answered, Inputs, Raising, Reader, arrived};
 use crate::api::v1::books::{Books, Committed, aged};
 use crate::api::v1::books_routes;
 use crate::api::v1::system::{self, System};
@@ -39,6 +39,7 @@ pub struct Followers {
     pub books: Arc<Books>,
     pub system: Arc<System>,
     pub hub: Arc<Hub>,
+    pub raising: Arc<Raising>,
 }
 
 impl Followers {
@@ -52,8 +53,9 @@ impl Followers {
         let stores = (0..count).map(|shard| store(config, shard)).collect::<Result<Vec<_>, Failure>>()?;
         let decisions = Decisions::open(IndexOptions::new(config.data_dir.join("decisions"), count), topics.clone());
         let hub = Hub::new(count);
+        let raising = Raising::new(count);
         // The index is told first: what the hub has told of can be read there.
-        let listeners: Vec<Arc<dyn Listener>> = vec![decisions.clone(), hub.clone()];
+        let listeners: Vec<Arc<dyn Listener>> = vec![decisions.clone(), hub.clone(), raising.clone()];
         let replicas = Replicas::start(&topics, stores, listeners, &ReplicaOptions::default());
         let replicas = replicas.or_exit(Exit::Io, || "cannot start the replicas' threads".to_owned())?;
         let patience = Duration::from_millis(config.http.request_timeout_ms);
@@ -70,12 +72,12 @@ impl Followers {
         });
         let (instance, claimant) = (config.kafka.instance.clone(), claimant_of(config));
         let system = Arc::new(System { books: books.clone(), gates: shards.clone(), instance, claimant });
-        Ok(Self { replicas, decisions, books, system, hub })
+        Ok(Self { replicas, decisions, books, system, hub, raising })
     }
 
     /// Their paths of the API.
     pub fn areas(&self, answered: Arc<Answered>) -> Vec<OpenApiRouter> {
-        let inputs = Arc::new(Inputs { reader: Reader::Books(self.replicas.clone()), answered });
+        let inputs = Inputs::new(Reader::Books(self.replicas.clone()), answered);
         let books = books_routes().layer(from_fn_with_state(self.books.clone(), aged));
         let books = books.layer(from_fn_with_state(inputs, arrived)).with_state(self.books.clone());
         vec![books, system::routes().with_state(self.system.clone())]

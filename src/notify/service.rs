@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use super::channels::Channels;
@@ -29,6 +29,8 @@ const READ_MAX: usize = 256;
 /// Notices are looked for at most so often.
 const NOTICES_EVERY: Duration = Duration::from_millis(100);
 /// Tasks that fill inboxes and show what is in them.
+/// Who waits for the inboxes looks so often whether there is more.
+const HURRY_EVERY: Duration = Duration::from_millis(2);
 const FILLERS: usize = 2;
 /// After an error of the log it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -78,6 +80,10 @@ pub(super) struct Shared {
     live: broadcast::Sender<(UserId, Arc<Raised>)>,
     /// Whether the inboxes were read to the log's end once.
     filled: watch::Sender<bool>,
+    /// Up to which ledger sequence they hold what each shard has raised.
+    taken: watch::Sender<BTreeMap<u32, u64>>,
+    /// Wakes who fills them.
+    hurry: Notify,
 }
 
 impl Shared {
@@ -126,6 +132,8 @@ impl Notifier {
             trials: Mutex::default(),
             live: broadcast::channel(LIVE_MAX).0,
             filled: watch::channel(false).0,
+            taken: watch::channel(BTreeMap::new()).0,
+            hurry: Notify::new(),
         });
         let (stop, stopped) = watch::channel(false);
         let mut seen = Seen::default();
@@ -177,6 +185,18 @@ impl Notifier {
     pub async fn filled(&self) {
         // It ends with the notifier, and then nobody waits.
         let _ = self.shared.filled.subscribe().wait_for(|filled| *filled).await;
+    }
+
+    /// Waits until the inboxes hold what a shard has raised with the record of this ledger sequence.
+    pub async fn holds(&self, shard: u32, seq: u64) {
+        let mut taken = self.shared.taken.subscribe();
+        let is_there = |taken: &BTreeMap<u32, u64>| taken.get(&shard).is_some_and(|newest| *newest >= seq);
+        while !is_there(&taken.borrow_and_update()) {
+            // It rests between two looks, and the outputs of a record come a moment after the record.
+            self.shared.hurry.notify_one();
+            // It ends with the notifier, and then nobody waits.
+            let _ = tokio::time::timeout(HURRY_EVERY, taken.changed()).await;
+        }
     }
 
     /// Whether the inboxes hold what the log held when they were first read to its end.
@@ -261,13 +281,19 @@ async fn fill(shared: Arc<Shared>) {
     loop {
         match follower.next(READ_MAX).await {
             Ok(Some(batch)) => {
+                let mut newest = BTreeMap::new();
                 for raised in batch.records.into_iter().filter_map(|(_, raised)| raised) {
                     take(&shared, &raised);
+                    newest.insert(raised.id.shard, raised.id.seq);
                 }
+                shared.taken.send_modify(|taken| taken.extend(newest));
             }
             Ok(None) => {
                 shared.filled.send_replace(true);
-                follower.wait().await;
+                tokio::select! {
+                    () = follower.wait() => {}
+                    () = shared.hurry.notified() => {}
+                }
             }
             Err(error) => pause(&error).await,
         }

@@ -129,7 +129,9 @@ fn who_wanted_what_they_may_not_is_in_the_audit_once() {
         let refused = house.as_of(&alice, method, &format!("/api/v1{path}"), *body).status;
         assert!(refused == 403 || refused == 404, "{method} {path}: {refused}");
     }
-    // A look at what one may not know of is no action.
+    // A look at what one may not know of is no action, nor is a dry run.
+    let dry = json!({"account": "ROOT1"});
+    assert_eq!(house.as_of(&alice, "POST", "/api/v1/risk-rules/test", Some(&dry)).status, 404);
     assert_eq!(house.as_of(&alice, "GET", "/api/v1/accounts/ROOT1", None).status, 404);
     let listed = house.as_of(&root, "GET", "/api/v1/audit?actor=alice&action=access.refuse", None).body;
     let said = |entry: &Value| ["object", "result", "address"].map(|name| entry[name].as_str().unwrap_or_default().to_owned());

@@ -74,6 +74,8 @@ pub async fn audited_of<T>(
 
 /// What is noted of a request that was refused before anything was begun.
 const REFUSED: &str = "access.refuse";
+/// What is posted, and changes nothing.
+const ASKING: [&str; 2] = ["/risk-rules/test", "/risk-rules/calculate-position-size"];
 /// So much of its path is.
 const PATH_CHARS_MAX: usize = 200;
 /// A refusal waits for the audit at most so long: nothing was done that must be known.
@@ -81,8 +83,8 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Middleware: notes that somebody wanted to change what they may not, or may not know of.
 pub async fn refusals(State(audit): State<Arc<Audit>>, request: Request, next: Next) -> Response {
-    let object = (!request.method().is_safe())
-        .then(|| format!("{} {}", request.method(), request.uri().path()).chars().take(PATH_CHARS_MAX).collect::<String>());
+    let acts = !request.method().is_safe() && !ASKING.contains(&request.uri().path());
+    let object = acts.then(|| format!("{} {}", request.method(), request.uri().path()).chars().take(PATH_CHARS_MAX).collect::<String>());
     let caller = request.extensions().get::<Caller>().cloned();
     let answer = next.run(request).await;
     if let (Some(object), Some(caller), Some(problem)) = (object, caller, answer.extensions().get::<Problem>())

@@ -159,7 +159,9 @@ pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Areas) -> 
     let (mut in_directory, mut outside) = (OpenApiRouter::new(), OpenApiRouter::new());
     if let Some(desk) = &desk {
         in_directory = in_directory.merge(desk_routes().with_state(desk.clone()));
-        outside = outside.merge(auth::public_routes().with_state(desk.clone()));
+        let sessions = auth::public_routes().with_state(desk.clone());
+        let directory = desk.people.directory().clone();
+        outside = outside.merge(sessions.layer(from_fn_with_state(directory, directory_placed)));
     }
     in_directory = more.in_directory.into_iter().fold(in_directory, OpenApiRouter::merge);
     if let Some(directory) = &more.directory {
