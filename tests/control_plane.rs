@@ -96,7 +96,7 @@ fn rules_are_listed_changed_by_who_saw_them_and_refused_with_the_gates_code() {
     let again = post(&gate, "/risk-rules", &rule("r-1", "max_leverage", "3", "ratio", "block"));
     assert_eq!(
         (again.status, &again.body["code"], &again.body["reason"], &again.body["field"]),
-        (422, &json!("RECORD_REFUSED"), &json!("RULE_EXISTS"), &json!("rule.id"))
+        (422, &json!("RECORD_REFUSED"), &json!("RULE_EXISTS"), &json!("id"))
     );
     let unit = post(&gate, "/risk-rules", &rule("r-3", "max_leverage", "3", "count", "block"));
     assert_eq!((unit.status, &unit.body["reason"], &unit.body["field"]), (422, &json!("INVALID_RULE"), &json!("unit")), "{}", unit.body);
@@ -149,7 +149,7 @@ fn a_request_waits_for_the_position_that_it_brings_and_no_longer_than_it_may() {
     assert_eq!(ask(&gate, "GET", "/risk-rules/r-1", &[("x-ordergate-position", "nonsense")], None).status, 400);
     let begun = Instant::now();
     let never = ask(&gate, "GET", "/risk-rules/r-1", &[("x-ordergate-position", "gate.control:0:999")], None);
-    assert_eq!((never.status, &never.body["code"]), (504, &json!("NOT_APPLIED")));
+    assert_eq!((never.status, &never.body["code"]), (504, &json!("POSITION_NOT_REACHED")));
     assert!(begun.elapsed() < Duration::from_secs(20));
     // Writes too.
     let write = |position: &str| {

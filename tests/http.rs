@@ -190,6 +190,17 @@ fn a_body_that_is_too_long_is_refused_by_its_length_and_not_asked_for() {
             assert!(after < Duration::from_secs(5), "{path} {more}: {after:?}");
         }
     }
+    // Nor does its end have to come: one that does not say its length is refused as soon as it is too long.
+    let chunk = format!("40000\r\n{}\r\n", "x".repeat(0x40000));
+    let begun = Instant::now();
+    let chunked = raw(
+        &gate.http,
+        &format!(
+            "POST /api/v1/instruments HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}",
+            gate.http
+        ),
+    );
+    assert!(chunked.starts_with("HTTP/1.1 413") && begun.elapsed() < Duration::from_secs(5), "{:?} {chunked}", begun.elapsed());
     // Who sends all of it without asking hears it all the same.
     let mut stream = TcpStream::connect(&gate.http).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

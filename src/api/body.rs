@@ -35,28 +35,20 @@ async fn collect(headers: &HeaderMap, mut body: Body, limits: &Limits, mut share
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max));
     }
-    let (mut refused, mut bytes, mut seen) = (None, Vec::new(), 0_usize);
+    let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::new(ApiCode::BodyUnreadable, error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
-        seen = seen.saturating_add(data.len());
-        if refused.is_none() && seen > bytes_max {
-            refused = Some(too_large(bytes_max));
+        // Who is still sending is heard out after the answer (`unread.rs`).
+        if bytes.len() + data.len() > bytes_max {
+            return Err(too_large(bytes_max));
         }
-        if refused.is_none() && !share.grow(data.len(), limits.bodies_bytes_max) {
-            refused = Some(Problem::new(ApiCode::TooBusy, "too much is being sent at once"));
+        if !share.grow(data.len(), limits.bodies_bytes_max) {
+            return Err(Problem::new(ApiCode::TooBusy, "too much is being sent at once"));
         }
-        match refused {
-            None => bytes.extend_from_slice(&data),
-            // A client that is still sending does not read: some of the rest is thrown away, so that it hears why.
-            Some(problem) if seen > bytes_max.saturating_mul(2) => return Err(problem),
-            Some(_) => bytes = Vec::new(),
-        }
+        bytes.extend_from_slice(&data);
     }
-    match refused {
-        None => Ok(Whole { bytes, share }),
-        Some(problem) => Err(problem),
-    }
+    Ok(Whole { bytes, share })
 }
 
 fn too_large(bytes_max: usize) -> Problem {

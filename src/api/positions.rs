@@ -13,6 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::time::{Instant, timeout_at};
 
 use super::problem::{ApiCode, Problem};
 use super::v1::books::replica_problem;
@@ -30,6 +31,8 @@ pub const POSITION: HeaderName = HeaderName::from_static("x-ordergate-position")
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read waits for what was answered before it; then it answers with what there is.
 pub(super) const FRESH_PATIENCE: Duration = Duration::from_secs(1);
+/// How long after one that waited in vain nobody waits.
+const LATE_FOR: Duration = Duration::from_secs(5);
 
 /// The newest inputs of each partition that this process has answered.
 #[derive(Default)]
@@ -129,6 +132,8 @@ pub struct Inputs {
     pub reader: Reader,
     /// What this process has answered.
     pub answered: Arc<Answered>,
+    /// When it was last waited for in vain.
+    late_at: Mutex<Option<Instant>>,
 }
 
 /// Middleware of what is read out of inputs: a request is handled when what it brings the position of, and what was answered here, is
@@ -153,29 +158,54 @@ impl Inputs {
     /// What answers, and what this process has answered.
     #[must_use]
     pub fn new(reader: Reader, answered: Arc<Answered>) -> Arc<Self> {
-        Arc::new(Self { reader, answered })
+        Arc::new(Self { reader, answered, late_at: Mutex::default() })
     }
 
     async fn arrive(&self, headers: &HeaderMap) -> Result<(), Problem> {
         for source in asked(headers)?.inputs {
-            self.reader.wait_for(source, PATIENCE).await.map_err(replica_problem)?;
+            self.reader.wait_for(source, PATIENCE).await.map_err(|error| match error {
+                ReplicaError::Late { .. } => not_reached(&position_text(source)),
+                error => replica_problem(error),
+            })?;
         }
-        for source in self.answered.all() {
-            match self.reader.wait_for(source, FRESH_PATIENCE).await {
-                Ok(()) => {}
-                Err(ReplicaError::Late { .. }) => self.answered.give_up(source),
-                // The books say so themselves, to who asks for what they cannot show.
-                Err(_) => break,
-            }
-        }
-        if let Reader::Inboxes(_, raising, notifier) = &self.reader {
-            for (shard, seq) in raising.newest().filter(|(_, seq)| *seq > 0) {
-                if tokio::time::timeout(FRESH_PATIENCE, notifier.holds(shard, seq)).await.is_err() {
-                    raising.give_up(shard, seq);
-                }
-            }
-        }
+        self.freshen().await;
         Ok(())
+    }
+
+    /// Waits for what was answered here, for a second in all. Where that was in vain a moment ago nobody waits: then the books are behind,
+    /// and say how far (`X-Ordergate-Age-Ms`).
+    async fn freshen(&self) {
+        let now = Instant::now();
+        if self.late_at().is_some_and(|late_at| now - late_at < LATE_FOR) {
+            return;
+        }
+        let until = now + FRESH_PATIENCE;
+        for source in self.answered.all() {
+            match self.reader.wait_for(source, until.saturating_duration_since(Instant::now())).await {
+                Ok(()) => {}
+                Err(ReplicaError::Late { .. }) => {
+                    self.answered.give_up(source);
+                    return self.is_late();
+                }
+                // The books say so themselves, to who asks for what they cannot show.
+                Err(_) => return,
+            }
+        }
+        let Reader::Inboxes(_, raising, notifier) = &self.reader else { return };
+        for (shard, seq) in raising.newest().filter(|(_, seq)| *seq > 0) {
+            if timeout_at(until, notifier.holds(shard, seq)).await.is_err() {
+                raising.give_up(shard, seq);
+                return self.is_late();
+            }
+        }
+    }
+
+    fn late_at(&self) -> Option<Instant> {
+        *self.late_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_late(&self) {
+        *self.late_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
 
@@ -189,25 +219,41 @@ fn asked(headers: &HeaderMap) -> Result<Positions, Problem> {
     Ok(found)
 }
 
+/// The answer to a position that is not reached in time. Nothing was done.
+fn not_reached(position: &str) -> Problem {
+    Problem::new(ApiCode::PositionNotReached, "what stands at the position that the request brings is not read here yet; nothing was done")
+        .with("position", position)
+}
+
+/// What a request brings the position of has not come in time.
+#[derive(Clone, Copy)]
+struct Unreached(u64);
+
 /// Middleware of everything: who brings a position in the directory is known, and handled, as the directory is there. It comes before
-/// it is asked who they are: a token that another instance made is good here then.
-pub async fn directory_arrived(State(directory): State<Arc<DirectoryService>>, request: Request, next: Next) -> Response {
-    if stops(&request) {
-        return next.run(request).await;
-    }
-    let position = match asked(request.headers()) {
-        Ok(asked) => asked.directory,
-        Err(problem) => return problem.into_response(),
-    };
+/// it is asked who they are, so that a token which another instance made is good here; and it refuses nobody, so that strangers learn
+/// nothing of it.
+pub async fn directory_arrived(State(directory): State<Arc<DirectoryService>>, mut request: Request, next: Next) -> Response {
+    let position = asked(request.headers()).ok().and_then(|asked| asked.directory).filter(|_| !stops(&request));
     if let Some(offset) = position {
         let mut folded = directory.changes();
         // It ends with the service, and then nothing is answered.
         if tokio::time::timeout(PATIENCE, folded.wait_for(|next| *next > offset)).await.is_err() {
-            let problem = Problem::new(ApiCode::NotApplied, "the directory has not come that far in time");
-            return problem.with("position", directory_text(offset)).into_response();
+            request.extensions_mut().insert(Unreached(offset));
         }
     }
     next.run(request).await
+}
+
+/// Middleware behind the one that knows who asks: refuses a position that is none, or is not reached.
+pub async fn directory_reached(request: Request, next: Next) -> Response {
+    if stops(&request) {
+        return next.run(request).await;
+    }
+    match (asked(request.headers()), request.extensions().get::<Unreached>()) {
+        (Err(problem), _) => problem.into_response(),
+        (Ok(_), Some(Unreached(offset))) => not_reached(&directory_text(*offset)).into_response(),
+        (Ok(_), None) => next.run(request).await,
+    }
 }
 
 /// Middleware of what is written to the directory: the answer says up to where it was read, which is behind the record.
@@ -239,13 +285,15 @@ mod tests {
     use axum::body::Body;
     use axum::extract::Path;
     use axum::http::StatusCode;
-    use axum::middleware::from_fn_with_state;
+    use axum::middleware::{from_fn, from_fn_with_state};
     use axum::routing::{get, post};
     use tower::ServiceExt;
 
     use super::*;
+    use crate::control::replica::ReplicaOptions;
     use crate::directory::Kind;
     use crate::embedded::{EmbeddedLog, EmbeddedOptions};
+    use crate::engine::NoSnapshots;
     use crate::log::Topics;
 
     #[test]
@@ -267,7 +315,8 @@ mod tests {
             async move |Path(id): Path<String>| there.get(Kind::User, &id).map_or(StatusCode::NOT_FOUND, |_| StatusCode::OK)
         };
         let here_routes = Router::new().route("/{id}", post(write)).layer(from_fn_with_state(here.clone(), directory_placed));
-        let there_routes = Router::new().route("/{id}", get(read)).layer(from_fn_with_state(there.clone(), directory_arrived));
+        let there_routes = Router::new().route("/{id}", get(read)).layer(from_fn(directory_reached));
+        let there_routes = there_routes.layer(from_fn_with_state(there.clone(), directory_arrived));
         let ask = |routes: &Router, method: &str, id: &str, position: Option<HeaderValue>| {
             let mut request = Request::builder().method(method).uri(format!("/{id}")).body(Body::empty()).unwrap();
             request.headers_mut().extend(position.map(|position| (POSITION, position)));
@@ -286,6 +335,36 @@ mod tests {
         let never = HeaderValue::from_static("gate.directory:0:9999");
         assert_eq!(ask(&there_routes, "GET", "u1", Some(never)).status(), StatusCode::GATEWAY_TIMEOUT);
         [here, there].iter().for_each(|service| service.stop());
+        log.close();
+    }
+
+    #[test]
+    fn who_waited_in_vain_keeps_nobody_else_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path())).unwrap();
+        let topics: Arc<dyn Topics> = Arc::new(log.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        // No shard decides: what is appended is never applied.
+        let replicas = Replicas::start(&topics, vec![Box::new(NoSnapshots)], vec![], &ReplicaOptions::default()).unwrap();
+        let (answered, none) = (Arc::new(Answered::default()), HeaderMap::new());
+        let inputs = Inputs::new(Reader::Books(replicas.clone()), answered.clone());
+        let wait = || {
+            let begun = Instant::now();
+            runtime.block_on(inputs.arrive(&none)).unwrap();
+            begun.elapsed()
+        };
+        assert!(wait() < FRESH_PATIENCE / 2, "nothing was answered");
+        let appended = |offset| answered.note(&[placed(Topic::Input(InputTopic::Intents), 0, offset)]);
+        appended(0);
+        assert!(wait() >= FRESH_PATIENCE);
+        for offset in 1..20 {
+            appended(offset);
+            assert!(wait() < FRESH_PATIENCE / 2);
+        }
+        // Who asks for it by its position waits all the same, and hears that it was in vain.
+        let position = HeaderMap::from_iter([(POSITION, HeaderValue::from_static("orders.intents:0:0"))]);
+        assert_eq!(runtime.block_on(inputs.arrive(&position)).unwrap_err().code(), ApiCode::PositionNotReached);
+        replicas.stop();
         log.close();
     }
 

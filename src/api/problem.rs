@@ -134,6 +134,8 @@ pub enum ApiCode {
     NotSubscribed,
     /// What came after a position is not all kept any more.
     PositionNotKept,
+    /// What stands at the position that the request brings is not read here yet. Nothing was done.
+    PositionNotReached,
 }
 
 impl ApiCode {
@@ -206,6 +208,7 @@ impl ApiCode {
             Self::AlreadySubscribed => ("ALREADY_SUBSCRIBED", StatusCode::CONFLICT, "The connection has this subscription"),
             Self::NotSubscribed => ("NOT_SUBSCRIBED", StatusCode::CONFLICT, "The connection does not have this subscription"),
             Self::PositionNotKept => ("POSITION_NOT_KEPT", StatusCode::GONE, "The position is not kept any more"),
+            Self::PositionNotReached => ("POSITION_NOT_REACHED", StatusCode::GATEWAY_TIMEOUT, "The position is not reached yet"),
         }
     }
 

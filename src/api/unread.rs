@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt;
@@ -58,7 +58,11 @@ pub async fn drain(request: Request, next: Next) -> Response {
     if !refused || lent.is_end_stream() {
         return response;
     }
-    if !is_little || !tokio::time::timeout(PATIENCE, read_away(lent)).await.unwrap_or(false) {
+    // Who was too slow was waited for.
+    if response.status() == StatusCode::REQUEST_TIMEOUT
+        || !is_little
+        || !tokio::time::timeout(PATIENCE, read_away(lent)).await.unwrap_or(false)
+    {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         if let Some(wire) = wire {
             wire.still_talking();

@@ -78,13 +78,14 @@ const REFUSED: &str = "access.refuse";
 const ASKING: [&str; 2] = ["/risk-rules/test", "/risk-rules/calculate-position-size"];
 /// So much of its path is.
 const PATH_CHARS_MAX: usize = 200;
+const ID_BYTES_MAX: usize = 64;
 /// A refusal waits for the audit at most so long: nothing was done that must be known.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Middleware: notes that somebody wanted to change what they may not, or may not know of.
 pub async fn refusals(State(audit): State<Arc<Audit>>, request: Request, next: Next) -> Response {
     let acts = !request.method().is_safe() && !ASKING.contains(&request.uri().path());
-    let object = acts.then(|| format!("{} {}", request.method(), request.uri().path()).chars().take(PATH_CHARS_MAX).collect::<String>());
+    let object = acts.then(|| format!("{} {}", request.method(), told(request.uri().path())));
     let caller = request.extensions().get::<Caller>().cloned();
     let answer = next.run(request).await;
     if let (Some(object), Some(caller), Some(problem)) = (object, caller, answer.extensions().get::<Problem>())
@@ -97,6 +98,12 @@ pub async fn refusals(State(audit): State<Arc<Audit>>, request: Request, next: N
         let _ = tokio::time::timeout(REFUSAL_PATIENCE, noted).await;
     }
     answer
+}
+
+/// A path as it is noted. What is longer than an id can be is not repeated: it may be a secret in the wrong place.
+fn told(path: &str) -> String {
+    let part = |part: &str| if part.len() > ID_BYTES_MAX { "(long)".to_owned() } else { part.to_owned() };
+    path.split('/').map(part).collect::<Vec<_>>().join("/").chars().take(PATH_CHARS_MAX).collect()
 }
 
 fn is_of_rights(problem: &Problem) -> bool {

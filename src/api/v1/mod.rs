@@ -51,7 +51,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::caller::{Door, acting, identify, locate};
-use super::positions::{directory_arrived, directory_placed};
+use super::positions::{directory_arrived, directory_placed, directory_reached};
 use crate::control::directory::DirectoryService;
 use crate::log::Topics;
 
@@ -175,7 +175,7 @@ pub fn router(face: Face, desk: Option<Arc<Desk>>, door: &Door, more: Areas) -> 
     inside = inside.merge(face_routes().with_state(face));
     outside = more.outside.into_iter().fold(outside, OpenApiRouter::merge);
     let at_prefix = |routes: OpenApiRouter| OpenApiRouter::new().nest(PREFIX, routes).split_for_parts().0;
-    let inside = at_prefix(inside).route_layer(from_fn_with_state(door.clone(), identify));
+    let inside = at_prefix(inside).route_layer(from_fn(directory_reached)).route_layer(from_fn_with_state(door.clone(), identify));
     let outside = at_prefix(outside).merge(docs()).route_layer(from_fn_with_state(door.clone(), locate));
     let all = inside.merge(outside);
     match more.directory {

@@ -49,19 +49,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
 async fn collect(mut body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
     // The whole at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES_MAX));
-    let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::new(ApiCode::BodyUnreadable, "the body ended early"))?;
         let Ok(data) = frame.into_data() else { continue };
-        seen = seen.saturating_add(data.len());
-        if seen <= BYTES_MAX {
-            bytes.extend_from_slice(&data);
-        } else if seen > BYTES_MAX * 16 {
-            break;
+        if bytes.len() + data.len() > BYTES_MAX {
+            return Err(too_large());
         }
-    }
-    if seen > BYTES_MAX {
-        return Err(too_large());
+        bytes.extend_from_slice(&data);
     }
     Ok(bytes)
 }
