@@ -102,8 +102,8 @@ fn rules_are_listed_changed_by_who_saw_them_and_refused_with_the_gates_code() {
     assert_eq!((unit.status, &unit.body["reason"], &unit.body["field"]), (422, &json!("INVALID_RULE"), &json!("unit")), "{}", unit.body);
     let records = gate.topic("gate.control").len();
     for (wrong, field) in [
-        (rule("r 3", "max_leverage", "3", "ratio", "block"), "rule.id"),
-        (rule("r-3", "max_leverage", "0", "ratio", "block"), "rule.threshold"),
+        (rule("r 3", "max_leverage", "3", "ratio", "block"), "id"),
+        (rule("r-3", "max_leverage", "0", "ratio", "block"), "threshold"),
         (rule("r-3", "leverage", "3", "ratio", "block"), "type"),
         (json!({"id": "r-3", "strange": 1}), "strange"),
     ] {
@@ -129,7 +129,7 @@ fn rules_are_listed_changed_by_who_saw_them_and_refused_with_the_gates_code() {
     assert_eq!((done.status, &done.body["threshold"]), (200, &json!("0.00001")), "{}", done.body);
     assert_eq!(put(&[("if-match", &etag)], &changed).status, 412, "somebody else was faster");
     let other_type = put(&[("if-match", &done.etag.unwrap())], &rule("r-1", "position_limit", "1", "count", "block"));
-    assert_eq!((other_type.status, &other_type.body["field"]), (422, &json!("rule.type")));
+    assert_eq!((other_type.status, &other_type.body["field"]), (422, &json!("type")));
     let (_, decision) = gate.intent(&order("I-1"));
     assert_eq!(decision["verdict"], "block");
     let blocked = get(&gate, "/risk-rules/r-1");

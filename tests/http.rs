@@ -72,6 +72,7 @@ fn what_can_have_no_decision_is_refused_before_it_enters_the_log() {
         r#"{"event":"fill","client_order_id":"I-1","account":"ACC1"}"#,
         r#"{"event":"nonsense","client_order_id":"I-1","account":"ACC1"}"#,
         r#"{"client_order_id":"I-1","account":"ACC1"}"#,
+        r#"{"event":"signal","client_order_id":"I-1","account":"ACC1"}"#,
     ] {
         let (status, problem) = gate.intent(body);
         assert_eq!((status, &problem["code"]), (422, &"NOT_AN_INTENT".into()), "{body}");

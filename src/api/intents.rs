@@ -83,7 +83,7 @@ fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
         Event::Intent(intent) => Ok((intent.client_order_id, intent.account)),
         Event::Amend(amend) => Ok((amend.client_order_id, amend.account)),
         Event::Cancel(cancel) => Ok((cancel.client_order_id, cancel.account)),
-        Event::Refused(refused) if refused.field.as_deref() == Some("event") => Err(no_intent()),
+        Event::Refused(refused) if refused.field.as_deref() == Some("event") || is_another_event(payload) => Err(no_intent()),
         Event::Refused(refused) => match (refused.client_order_id, refused.account) {
             (Some(id), Some(account)) => Ok((id, account)),
             (Some(_) | None, Some(_) | None) => {
@@ -105,6 +105,16 @@ fn ids(payload: &[u8]) -> Result<(ClientOrderId, AccountId), Problem> {
         | Event::Control(_)
         | Event::Elsewhere => Err(no_intent()),
     }
+}
+
+/// Whether a refused record says that it is something else.
+fn is_another_event(payload: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Peek<'a> {
+        event: &'a str,
+    }
+    let peek: Result<Peek<'_>, _> = serde_json::from_slice(payload);
+    peek.is_ok_and(|peek| !matches!(peek.event, "order_intent" | "order_amend" | "order_cancel"))
 }
 
 fn no_intent() -> Problem {

@@ -147,7 +147,7 @@ impl ApiCode {
             Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND, "No such path"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED, "The path knows other methods"),
             Self::UnsupportedMediaType => {
-                ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The content type is not the one asked for")
+                ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Another content type is asked for")
             }
             Self::BodyTooLarge => ("BODY_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::BodyTimeout => ("BODY_TIMEOUT", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time"),

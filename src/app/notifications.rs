@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::{SecretBox, SecretString};
 use tokio::runtime::Handle;
@@ -17,11 +17,13 @@ use crate::api::v1::{NotifyDesk, notify_public_routes, notify_routes};
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, LogKind, NotifyOptions, SmtpTls};
 use crate::control::people::{People, Role, Stored, User};
+use crate::control::replica::Replicas;
 use crate::log::Topics;
 use crate::notify::channels::Channels;
 use crate::notify::email::{Email, EmailOptions, Encryption};
 use crate::notify::http::Guard;
 use crate::notify::push::{Push, PushOptions, VapidKey};
+use crate::notify::raised::Raised;
 use crate::notify::sms::{Sms, SmsOptions};
 use crate::notify::template::Templates;
 use crate::notify::webhook::{KEY_BYTES_MIN, Webhook, WebhookOptions};
@@ -30,7 +32,7 @@ use crate::notify::{self, Audience, Limits, Notifier, UserId};
 /// Who may look at an account hears of it; admins hear of what concerns no single one.
 struct Readers {
     people: Arc<People>,
-    owners: Arc<dyn Owners>,
+    replicas: Arc<Replicas>,
 }
 
 impl Readers {
@@ -46,7 +48,7 @@ impl Readers {
 
 impl Audience for Readers {
     fn hears(&self, account: &str) -> Vec<UserId> {
-        let owner = self.owners.owner(account);
+        let owner = Owners::owner(&*self.replicas, account);
         let named = |names: &[String]| names.iter().any(|name| name == account);
         self.those(|Stored { id, body, .. }| {
             body.role == Role::Admin
@@ -60,6 +62,17 @@ impl Audience for Readers {
     fn operators(&self) -> Vec<UserId> {
         self.those(|user| user.body.role == Role::Admin)
     }
+
+    fn knows(&self, raised: &Raised, read_at: Instant) -> bool {
+        let Some(account) = &raised.account else { return true };
+        if Owners::owner(&*self.replicas, account).is_some() {
+            return true;
+        }
+        // The record that raised it stood in the ledger before it was read: a replica that has passed it, or has read all since then, knows
+        // of every account that there was. One that is broken will never know.
+        let passed = self.replicas.position().get(raised.id.shard as usize).is_none_or(|at| at.seq >= raised.id.seq || at.broken.is_some());
+        passed || self.replicas.seen_all().is_some_and(|seen| seen >= read_at)
+    }
 }
 
 /// Starts the notifier: the inboxes always, deliveries beside them if they are on.
@@ -70,10 +83,10 @@ pub(super) fn start(
     runtime: &Handle,
     topics: Arc<dyn Topics>,
     people: &Arc<People>,
-    owners: Arc<dyn Owners>,
+    replicas: Arc<Replicas>,
     config: &Config,
 ) -> Result<Arc<Notifier>, Failure> {
-    let audience = Arc::new(Readers { people: people.clone(), owners });
+    let audience = Arc::new(Readers { people: people.clone(), replicas });
     let channels = channels_of(&config.notify)?;
     Ok(Notifier::start(runtime, topics, people.directory().clone(), audience, channels, options_of(config)))
 }

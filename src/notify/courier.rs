@@ -224,7 +224,7 @@ impl Courier {
         let now = Instant::now();
         Ok(Round {
             desk,
-            follower: Follower::new(self.shared.topics.clone(), positions),
+            follower: Follower::new(self.shared.topics.clone(), positions, self.shared.audience.clone()),
             at_end: false,
             jobs: JoinSet::new(),
             saving: None,

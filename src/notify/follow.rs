@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Audience;
 use super::raised::Raised;
 use crate::log::{Extent, LogError, OutputTopic, StoredRecord, Topic, Topics};
 
@@ -37,17 +38,26 @@ pub struct Follower {
     last: u32,
     changes: watch::Receiver<u64>,
     rests_until: Instant,
+    audience: Arc<dyn Audience>,
+    /// Since when partitions begin with something of which it is not known who hears of it.
+    held: BTreeMap<u32, std::time::Instant>,
 }
 
 impl Follower {
     /// A reader from these positions on.
     #[must_use]
-    pub fn new(topics: Arc<dyn Topics>, positions: BTreeMap<u32, u64>) -> Self {
+    pub fn new(topics: Arc<dyn Topics>, positions: BTreeMap<u32, u64>, audience: Arc<dyn Audience>) -> Self {
         let changes = topics.changes();
-        Self { topics, positions, last: u32::MAX, changes, rests_until: Instant::now() }
+        Self { topics, positions, last: u32::MAX, changes, rests_until: Instant::now(), audience, held: BTreeMap::new() }
     }
 
-    /// Up to `limit` records of the next partition that has any; `None` at the end of all.
+    /// Whether there is more of which it is not known yet who hears of it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Up to `limit` records of the next partition that has any; `None` at the end of all, or of what it is known who hears of it.
     pub async fn next(&mut self, limit: usize) -> Result<Option<Batch>, LogError> {
         // Marked as seen before it is read: what is committed in between wakes us again.
         self.changes.mark_unchanged();
@@ -65,10 +75,20 @@ impl Follower {
                 }
                 Err(error) => return Err(error),
             };
-            let Some(newest) = records.last() else { continue };
-            *position = newest.offset + 1;
+            if records.is_empty() {
+                continue;
+            }
+            let read_at = self.held.get(partition).copied().unwrap_or_else(std::time::Instant::now);
+            let known = |raised: &Option<Arc<Raised>>| raised.as_ref().is_none_or(|raised| self.audience.knows(raised, read_at));
+            let records = records.iter().map(|record| (record.offset, decode(*partition, record)));
+            let records: Vec<_> = records.take_while(|(_, raised)| known(raised)).collect();
+            let Some((newest, _)) = records.last() else {
+                self.held.insert(*partition, read_at);
+                continue;
+            };
+            *position = newest + 1;
             self.last = *partition;
-            let records = records.iter().map(|record| (record.offset, decode(*partition, record))).collect();
+            self.held.remove(partition);
             return Ok(Some(Batch { partition: *partition, records }));
         }
         self.rests_until = Instant::now() + REST;
@@ -78,6 +98,9 @@ impl Follower {
     /// Waits until there may be more.
     pub async fn wait(&mut self) {
         tokio::time::sleep_until(self.rests_until).await;
+        if self.is_held() {
+            return;
+        }
         match tokio::time::timeout(LOOK_EVERY, self.changes.changed()).await {
             Ok(Ok(())) | Err(_) => {}
             // The log is closed: it is asked now and then, and says so.

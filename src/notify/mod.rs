@@ -21,7 +21,7 @@ pub mod people;
 pub mod preference;
 pub mod push;
 pub mod quiet;
-mod raised;
+pub mod raised;
 mod schedule;
 mod segment;
 mod service;
@@ -33,6 +33,7 @@ pub mod webhook;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,13 @@ pub trait Audience: Send + Sync {
 
     /// Everyone who hears of what concerns no single account.
     fn operators(&self) -> Vec<UserId>;
+
+    /// Whether it is known by now who hears of something that was read from the log at that moment. Whose an account is, the ledger says,
+    /// and who follows it may be behind.
+    fn knows(&self, raised: &Raised, read_at: Instant) -> bool {
+        let _ = (raised, read_at);
+        true
+    }
 }
 
 /// A way to a person beside the inbox.

@@ -273,7 +273,7 @@ async fn fill(shared: Arc<Shared>) {
         match extents(&shared.topics).await {
             Ok(extents) => {
                 let positions = extents.iter().map(|extent| (extent.partition, extent.first)).collect();
-                break Follower::new(shared.topics.clone(), positions);
+                break Follower::new(shared.topics.clone(), positions, shared.audience.clone());
             }
             Err(error) => pause(&error).await,
         }
@@ -289,7 +289,9 @@ async fn fill(shared: Arc<Shared>) {
                 shared.taken.send_modify(|taken| taken.extend(newest));
             }
             Ok(None) => {
-                shared.filled.send_replace(true);
+                if !follower.is_held() {
+                    shared.filled.send_replace(true);
+                }
                 tokio::select! {
                     () = follower.wait() => {}
                     () = shared.hurry.notified() => {}

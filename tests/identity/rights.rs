@@ -1,9 +1,12 @@
 //! What owners, tokens and those who may not know of all may do and are told.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::UNLIMITED;
-use crate::house::{GOOD, house};
+use crate::daemon::{Daemon, line};
+use crate::house::{GOOD, House, house};
 
 #[test]
 fn an_owner_adds_so_many_rules_and_an_administrator_more() {
@@ -145,4 +148,48 @@ fn who_wanted_what_they_may_not_is_in_the_audit_once() {
     noted.sort();
     expected.sort();
     assert_eq!(noted, expected, "{listed}");
+}
+
+#[test]
+fn whose_an_account_is_the_inbox_still_knows_after_a_restart() {
+    // Nothing is taken from a snapshot: the ledger is folded anew, and the inboxes are filled meanwhile.
+    let anew: Vec<(&str, &str)> = [UNLIMITED, &[("snapshot.enabled", "false")]].concat();
+    let mut house = house(&anew);
+    let root = house.token("root");
+    let append = |lines: String| {
+        let url = format!("http://{}/api/v1/records", house.gate.http);
+        let request = house.gate.agent.post(url).header("content-type", "application/x-ndjson");
+        assert_eq!(request.header("authorization", format!("Bearer {root}")).send(&lines).unwrap().status(), 200);
+    };
+    // It takes a while until the opening of the account is folded.
+    let trade = line("market.prices", "AAPL", r#"{"event":"trade","symbol":"AAPL","price":"100"}"#);
+    (0..3).for_each(|_| append(trade.repeat(10_000)));
+    let account = json!({"account": "ALICE1", "owner": "alice", "cash": "100000"});
+    assert_eq!(house.as_of(&root, "POST", "/api/v1/accounts", Some(&account)).status, 201);
+    let fill = |n: usize| {
+        let fill = format!(
+            r#"{{"event":"fill","exec_id":"E-{n}","client_order_id":"X-{n}","account":"ALICE1","symbol":"AAPL","side":"buy","qty":"1","price":"100"}}"#
+        );
+        line("orders.executions", "ALICE1", &fill)
+    };
+    append((0..3_000).map(fill).collect());
+    let held = |house: &House, name: &str| {
+        let token = house.token(name);
+        let begun = Instant::now();
+        loop {
+            let inbox = house.as_of(&token, "GET", "/api/v1/notifications?limit=5", None).body;
+            if inbox["complete"] == true && inbox["items"][0]["id"] == "0-33001-n0" {
+                return house.as_of(&token, "GET", "/api/v1/notifications/stats", None).body["total"].clone();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{inbox}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    assert_eq!((held(&house, "root"), held(&house, "alice")), (json!(1_000), json!(1_000)));
+    for _ in 0..3 {
+        let House { dir, gate } = house;
+        assert_eq!(gate.stop(), Some(0));
+        house = House { gate: Daemon::start(dir.path(), &anew), dir };
+        assert_eq!((held(&house, "root"), held(&house, "alice")), (json!(1_000), json!(1_000)));
+    }
 }

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -82,7 +82,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        if !error.inner().is_data() {
+        if !is_of_types(error.inner(), bytes) {
             return malformed(error.inner());
         }
         let problem = Problem::new(ApiCode::InvalidField, error.inner().to_string());
@@ -93,6 +93,11 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })?;
     reader.end().map_err(|error| malformed(&error))?;
     Ok(read)
+}
+
+/// Whether types are what is wrong, and not the JSON: the library also calls it wrong JSON where a word is asked for and a number stands.
+pub(super) fn is_of_types(error: &serde_json::Error, bytes: &[u8]) -> bool {
+    error.is_data() || serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 /// The field that a refusal is about. Of one that is missing or comes twice, the path leads only to the object that should have it.
@@ -213,13 +218,21 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Inner {
         number: u32,
+        #[serde(default)]
+        word: Option<Word>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        Up,
     }
 
     #[test]
     fn takes_objects_and_refuses_arrays_unknown_fields_and_wrong_types_with_their_path() {
         assert_eq!(
             parse::<Outer>(br#"{"name":"a","inner":{"number":1}}"#).unwrap(),
-            Outer { name: "a".into(), inner: Inner { number: 1 } }
+            Outer { name: "a".into(), inner: Inner { number: 1, word: None } }
         );
         for (body, code, field) in [
             (&br#"["a",[1]]"#[..], ApiCode::MalformedBody, None),
@@ -232,6 +245,9 @@ mod tests {
             (br#"{"name":"a","name":"b","inner":{"number":1}}"#, ApiCode::InvalidField, Some("name")),
             (br#"{"name":"a","inner":{"number":1,"number":1}}"#, ApiCode::InvalidField, Some("inner.number")),
             (br#"{"name":"a","inner":{"number":1}} {}"#, ApiCode::MalformedBody, None),
+            (br#"{"name":"a","inner":{"number":1,"word":1}}"#, ApiCode::InvalidField, Some("inner.word")),
+            (br#"{"name":"a","inner":{"number":1,"word":["up"]}}"#, ApiCode::InvalidField, Some("inner.word")),
+            (br#"{"name":"a","inner":{"number":1,"word":1}"#, ApiCode::MalformedBody, None),
             (b"{", ApiCode::MalformedBody, None),
             (b"\"\xff\"", ApiCode::MalformedBody, None),
             (b"", ApiCode::MalformedBody, None),
@@ -240,6 +256,8 @@ mod tests {
             let said = problem.body();
             assert_eq!((problem.code(), said.get("field").and_then(Value::as_str)), (code, field), "{said}");
         }
+        let word = Inner { number: 1, word: Some(Word::Up) };
+        assert_eq!(parse::<Outer>(br#"{"name":"a","inner":{"number":1,"word":"up"}}"#).unwrap().inner, word);
         assert_eq!(parse::<Fields>(br#"{"a":1,"b":null}"#).unwrap().0.len(), 2);
         assert_eq!(parse::<Fields>(br#"{"a":1,"b":2,"a":1}"#).unwrap_err().body()["field"], "a");
     }

@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use super::json::of_parent;
+use super::json::{is_of_types, of_parent};
 use crate::api::guard;
 use crate::api::limits::Limits;
 use crate::api::problem::{ApiCode, Problem};
@@ -73,15 +73,15 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        refused(&path, error.inner())
+        refused(&path, error.inner(), bytes)
     })?;
-    reader.end().map_err(|error| refused("", &error))?;
+    reader.end().map_err(|error| refused("", &error, bytes))?;
     Ok(read)
 }
 
-fn refused(path: &str, error: &serde_json::Error) -> Problem {
+fn refused(path: &str, error: &serde_json::Error, bytes: &[u8]) -> Problem {
     let at = format!("line {}, column {}", error.line(), error.column());
-    if !error.is_data() {
+    if !is_of_types(error, bytes) {
         return Problem::new(ApiCode::MalformedBody, format!("the body is no JSON object: {at}"));
     }
     let words = error.to_string();
