@@ -146,9 +146,7 @@ impl ApiCode {
             Self::ForeignOrigin => ("FOREIGN_ORIGIN", StatusCode::FORBIDDEN, "Pages of other origins may not ask"),
             Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND, "No such path"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED, "The path knows other methods"),
-            Self::UnsupportedMediaType => {
-                ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Another content type is asked for")
-            }
+            Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Another type is asked for"),
             Self::BodyTooLarge => ("BODY_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::BodyTimeout => ("BODY_TIMEOUT", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time"),
             Self::BodyUnreadable => ("BODY_UNREADABLE", StatusCode::BAD_REQUEST, "The body could not be read"),
