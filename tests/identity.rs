@@ -454,6 +454,8 @@ fn a_cookie_is_taken_from_our_own_pages_only() {
     assert_eq!(refresh(&[("cookie", cookie)]).code(), (403, "FOREIGN_ORIGIN"));
     assert_eq!(refresh(&[("cookie", cookie), ("origin", "http://evil.example")]).code(), (403, "FOREIGN_ORIGIN"));
     assert_eq!(refresh(&[("cookie", cookie), ("origin", &own), ("content-type", "text/plain")]).code(), (415, "UNSUPPORTED_MEDIA_TYPE"));
+    let cross = [("cookie", cookie), ("origin", &*own), ("sec-fetch-site", "cross-site")];
+    assert_eq!(refresh(&cross).code(), (403, "FOREIGN_ORIGIN"), "our own origin is no other site");
     let me = house.ask("GET", "/api/v1/auth/me", &[("cookie", cookie), ("origin", &own)], None);
     assert_eq!(me.status, 401, "a cookie proves nothing but at refresh and logout");
     let next = refresh(&[("cookie", cookie), ("origin", &own)]);

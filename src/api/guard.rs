@@ -71,17 +71,21 @@ impl Us<'_> {
     fn check(self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Problem> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = hosts.next().and_then(|host| host.to_str().ok());
-        if hosts.next().is_some() || !host.is_some_and(|host| self.is_us(host)) || !authority.is_none_or(|host| self.is_us(host)) {
-            let what = "the Host header must name this listener: the loopback address with its port, or a name of http.allowed_hosts";
+        if hosts.next().is_some() || !host.is_some_and(|host| self.is_named(host)) || !authority.is_none_or(|host| self.is_named(host)) {
+            let what =
+                "the Host header must name this listener: a loopback name or one of http.allowed_hosts, without a port or with its own";
             return Err(Problem::new(ApiCode::ForeignHost, what));
         }
-        let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
-        let foreign = || Problem::new(ApiCode::ForeignOrigin, "the request comes from a page of another origin than this listener");
-        if origins.peek().is_none() && is_another_sites(headers) {
-            return Err(foreign());
-        }
-        let mut known = origins.map(|origin| origin.to_str().is_ok_and(|origin| self.is_own(origin) || self.may_ask(origin)));
-        if known.all(|known| known) { Ok(()) } else { Err(foreign()) }
+        let origins: Vec<&HeaderValue> = headers.get_all(header::ORIGIN).iter().collect();
+        let is_known = if origins.is_empty() {
+            !is_another_sites(headers) || fetch_says(headers, "sec-fetch-mode", &["navigate"])
+        } else {
+            // A browser does not say of our own page that it is another site's: one of the two is not true.
+            let may = |origin: &str| self.may_ask(origin) || (self.is_own(origin) && !is_another_sites(headers));
+            origins.iter().all(|origin| origin.to_str().is_ok_and(may))
+        };
+        let foreign = "the request comes from a page of another origin than this listener";
+        if is_known { Ok(()) } else { Err(Problem::new(ApiCode::ForeignOrigin, foreign)) }
     }
 
     /// Whether an origin is this listener. A proxy of ours may speak TLS for us.
@@ -101,15 +105,17 @@ impl Us<'_> {
         origin.to_str().is_ok_and(|origin| !self.is_own(origin) && self.may_ask(origin)).then(|| origin.clone())
     }
 
-    /// Whether `host` (`name[:port]`) is a name of ours with this listener's port; a proxy's port is its own business.
+    /// Whether a `Host` names us. What a page that rebinds its name cannot send is a name of ours, so one without a port is good enough:
+    /// not every program names a port, and whoever names one has to name the right one.
+    fn is_named(self, host: &str) -> bool {
+        let (name, port) = parts(host);
+        if port.is_none() { self.is_us(&format!("{name}:{}", self.at.address.port())) } else { self.is_us(host) }
+    }
+
+    /// Whether `host` (`name[:port]`) is a name of ours with this listener's port, as in an origin; a proxy's port is its own business.
     fn is_us(self, host: &str) -> bool {
-        let (name, port) = match host.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => match port.parse::<u16>() {
-                Ok(port) => (name, port),
-                Err(_) => return false,
-            },
-            Some(_) | None => (host, if self.at.tls { 443 } else { 80 }),
-        };
+        let (name, port) = parts(host);
+        let Ok(port) = port.map_or(Ok(if self.at.tls { 443 } else { 80 }), str::parse::<u16>) else { return false };
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         let own = self.at.address;
         let is_ours = |ip: IpAddr| ip.is_loopback() || (ip == own.ip() && !ip.is_unspecified());
@@ -119,12 +125,21 @@ impl Us<'_> {
     }
 }
 
-/// Whether a browser says that a page of another site sends this, without anyone having followed a link.
+/// Name and port of a host; a numbered one of IPv6 is in brackets.
+fn parts(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        Some(_) | None => (host, None),
+    }
+}
+
+/// Whether a browser says that another site is behind this: a page of it, or a link on one.
 fn is_another_sites(headers: &HeaderMap) -> bool {
-    let says = |name: &str, wanted: &[&str]| {
-        headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| wanted.contains(&value.trim())))
-    };
-    says("sec-fetch-site", &["cross-site", "same-site"]) && !says("sec-fetch-mode", &["navigate"])
+    fetch_says(headers, "sec-fetch-site", &["cross-site", "same-site"])
+}
+
+fn fetch_says(headers: &HeaderMap, name: &str, wanted: &[&str]) -> bool {
+    headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| wanted.contains(&value.trim())))
 }
 
 /// Refuses a body that does not say that it is of one of `types` (parameters such as `charset` are not looked at).
@@ -170,19 +185,23 @@ mod tests {
     }
 
     #[test]
-    fn takes_loopback_names_with_its_own_port_only() {
-        for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST:8080", "[::1]:8080", "127.0.0.2:8080", "gate.local:8080"] {
+    fn takes_names_of_ours_without_a_port_or_with_its_own() {
+        let with = ["127.0.0.1:8080", "localhost:8080", "LOCALHOST:8080", "[::1]:8080", "127.0.0.2:8080", "gate.local:8080"];
+        for host in with.into_iter().chain(["127.0.0.1", "localhost", "[::1]", "gate.local"]) {
             assert_eq!(verdict(host, None), None, "{host}");
         }
         for host in [
             "evil.example:8080",
-            "gate.local",
-            "127.0.0.1",
+            "evil.example",
+            "127.0.0.1.evil.example",
             "127.0.0.1:81",
+            "localhost:80",
             "127.0.0.1.evil.example:8080",
             "localhost:x",
+            "localhost:",
             "",
             "10.0.0.1:8080",
+            "10.0.0.1",
         ] {
             assert_eq!(verdict(host, None), Some(ApiCode::ForeignHost), "{host}");
         }
@@ -191,7 +210,8 @@ mod tests {
     #[test]
     fn refuses_pages_of_other_origins() {
         assert_eq!(verdict("localhost:8080", Some("http://localhost:8080")), None);
-        for origin in ["http://evil.example", "null", "https://localhost:8080", "http://localhost:3000"] {
+        assert_eq!(verdict("localhost", Some("http://localhost:8080")), None);
+        for origin in ["http://evil.example", "null", "https://localhost:8080", "http://localhost:3000", "http://localhost"] {
             assert_eq!(verdict("localhost:8080", Some(origin)), Some(ApiCode::ForeignOrigin), "{origin}");
         }
     }
@@ -229,6 +249,25 @@ mod tests {
         headers.insert("sec-fetch-mode", HeaderValue::from_static("no-cors"));
         headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
         assert!(us.check(&headers, None).is_ok());
+    }
+
+    #[test]
+    fn a_page_that_says_to_be_our_own_and_of_another_site_is_refused() {
+        let listening = listening("127.0.0.1:8080");
+        let asked = |origin: &'static str, site: &'static str, mode: &'static str| {
+            let us = Us { at: &listening, names: &[], origins: &["https://console.example".to_owned()] };
+            let mut headers = HeaderMap::new();
+            let named = [("host", "localhost:8080"), ("origin", origin), ("sec-fetch-site", site), ("sec-fetch-mode", mode)];
+            for (name, value) in named {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            us.check(&headers, None).is_ok()
+        };
+        assert!(asked("http://localhost:8080", "same-origin", "cors"));
+        assert!(asked("https://console.example", "cross-site", "cors"), "it may ask, and another site it is");
+        for (site, mode) in [("cross-site", "cors"), ("same-site", "no-cors"), ("cross-site", "navigate")] {
+            assert!(!asked("http://localhost:8080", site, mode), "{site} {mode}");
+        }
     }
 
     #[test]
