@@ -183,6 +183,7 @@ fn a_body_that_is_too_long_is_refused_by_its_length_and_not_asked_for() {
         ("/api/v1/instruments", json),
         ("/api/v1/auth/login", json),
         ("/api/v1/api-keys", json),
+        ("/api/v1/notification-contacts/confirm", "application/x-www-form-urlencoded"),
     ];
     for (path, kind) in paths {
         for more in ["content-length: 999999999999\r\n", "content-length: 20000000\r\nexpect: 100-continue\r\n"] {
@@ -220,7 +221,8 @@ fn a_body_that_is_too_long_is_refused_by_its_length_and_not_asked_for() {
 fn a_slow_body_has_the_time_that_the_settings_give_it_wherever_it_goes() {
     let dir = TempDir::new().unwrap();
     let gate = Daemon::start(dir.path(), &[("http.read_timeout_ms", "400")]);
-    for path in ["/api/v1/instruments", "/api/v1/auth/login", "/api/v1/api-keys"] {
+    let paths = ["/api/v1/instruments", "/api/v1/auth/login", "/api/v1/api-keys", "/api/v1/notification-contacts/confirm"];
+    for path in paths {
         let (answer, after) = head(&gate.http, path, "application/json", "content-length: 10\r\n");
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("within 400 ms"), "{path}: {answer}");
         assert!(after < Duration::from_secs(8), "{path}: {after:?}");

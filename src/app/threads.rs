@@ -5,12 +5,16 @@
 //! higher priorities for the others; that would need a privilege.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
 /// Threads that serve requests.
 const WORKERS: usize = 2;
+/// They begin at once, or there is no machine to run on.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 /// How much the others give way: at 10 a thread gets a tenth of what one that does not gets, where both want the same core.
 #[cfg(target_os = "linux")]
 const GIVES_WAY: i32 = 10;
@@ -20,14 +24,20 @@ const GIVES_WAY: i32 = 10;
 /// # Errors
 /// There are no threads to be had.
 pub fn start() -> io::Result<Runtime> {
-    let started = AtomicUsize::new(0);
-    // A runtime starts its workers before anybody can ask it for another thread.
+    let started = Arc::new(AtomicUsize::new(0));
+    let counted = started.clone();
     let begin = move || {
-        if started.fetch_add(1, Ordering::Relaxed) >= WORKERS {
+        if counted.fetch_add(1, Ordering::AcqRel) >= WORKERS {
             give_way();
         }
     };
-    Builder::new_multi_thread().worker_threads(WORKERS).thread_name("http").on_thread_start(begin).enable_all().build()
+    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).thread_name("http").on_thread_start(begin).enable_all().build()?;
+    // Its workers are the first that begin, as long as nobody asks it for another thread before they have.
+    let until = Instant::now() + START_PATIENCE;
+    while started.load(Ordering::Acquire) < WORKERS && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(runtime)
 }
 
 /// Of this thread alone, which only Linux knows; what does not come about costs speed and nothing else.

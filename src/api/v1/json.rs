@@ -70,7 +70,12 @@ fn require_json(parts: &Parts) -> Result<(), Problem> {
 }
 
 async fn read(parts: &Parts, body: Body) -> Result<Vec<u8>, Problem> {
-    let limits = Limits { body_bytes_max: BYTES_MAX, ..Limits::of(&parts.extensions) };
+    small(parts, body, BYTES_MAX).await
+}
+
+/// A body of any type, of so many bytes at most.
+pub(super) async fn small(parts: &Parts, body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    let limits = Limits { body_bytes_max: bytes_max, ..Limits::of(&parts.extensions) };
     Ok(body::read(&parts.headers, body, &limits, &Gauge::default()).await?.bytes)
 }
 

@@ -8,8 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::acts::{Act, note};
-use super::json::{Json, answer};
+use super::json::{Json, answer, small};
 use super::notification_desk::NotifyDesk;
 use super::notifications::{change_problem, own, write_problem};
 use super::page::{Page, PathId};
@@ -33,6 +32,8 @@ use crate::notify::push::{self, Receiver, Subscription};
 use crate::notify::template::moment;
 use crate::notify::{Channel, Notifier, VerifyError};
 
+/// The form of a mail's link.
+const FORM_BYTES_MAX: usize = 1_024;
 /// Browsers of one person.
 const SUBSCRIPTIONS_MAX: usize = 10;
 
@@ -324,12 +325,15 @@ async fn confirm_link(
     State(notifier): State<Arc<NotifyDesk>>,
     Extension(Address(address)): Extension<Address>,
     uri: Uri,
-    body: Bytes,
+    request: Request,
 ) -> Result<Response, Problem> {
     Query::read(uri.query(), &[])?;
-    let text = std::str::from_utf8(&body).ok().filter(|text| text.len() <= 1_024);
-    let text = text.ok_or_else(|| Problem::new(ApiCode::MalformedBody, "the body is no form"))?;
-    let token = token_of(&Query::read(Some(text), &["token"])?)?;
+    let (parts, body) = request.into_parts();
+    let form = small(&parts, body, FORM_BYTES_MAX).await?;
+    let read = |text| Query::read(Some(text), &["token"]).and_then(|query| token_of(&query)).ok();
+    // What stands in it is not repeated: it may be a secret in the wrong place.
+    let token = std::str::from_utf8(&form).ok().and_then(read);
+    let token = token.ok_or_else(|| Problem::new(ApiCode::MalformedBody, "the body is no form with a token"))?;
     match notifier.confirm_link(&token).await {
         // Whose it is stands in the link, so it cannot be noted before the link is looked at.
         Ok(user) => {
