@@ -31,8 +31,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits, bodies: &Gau
 
 async fn collect(headers: &HeaderMap, mut body: Body, limits: &Limits, mut share: Share) -> Result<Whole, Problem> {
     let bytes_max = limits.body_bytes_max;
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > bytes_max) {
+    if announced(headers).is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max));
     }
     let mut bytes = Vec::new();
@@ -49,6 +48,11 @@ async fn collect(headers: &HeaderMap, mut body: Body, limits: &Limits, mut share
         bytes.extend_from_slice(&data);
     }
     Ok(Whole { bytes, share })
+}
+
+/// How long a body says it is.
+pub fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn too_large(bytes_max: usize) -> Problem {

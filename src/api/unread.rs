@@ -18,6 +18,7 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 
+use super::body::announced;
 use super::serve::Wire;
 
 const BYTES_MAX: usize = 64 << 10;
@@ -73,8 +74,7 @@ pub async fn drain(request: Request, next: Next) -> Response {
 
 /// Whether the rest is worth reading. Whoever asks first whether to send it is told so by what it reads instead of being asked for it.
 fn is_little(headers: &HeaderMap) -> bool {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    announced.is_none_or(|bytes| bytes <= BYTES_MAX) && !headers.contains_key(header::EXPECT)
+    announced(headers).is_none_or(|bytes| bytes <= BYTES_MAX) && !headers.contains_key(header::EXPECT)
 }
 
 /// Whether the body came to its end within the bound.

@@ -114,7 +114,7 @@ impl Charts {
     }
 
     /// Waits until the record at a place is drawn, if it is one that charts read.
-    pub async fn has_passed(&self, source: Source) {
+    pub async fn wait_for(&self, source: Source) {
         let Some(feed) = Feed::of(Topic::Input(source.topic)) else { return };
         let mut changes = self.changes();
         let is_drawn = |_: &u64| match &*self.shared.state() {

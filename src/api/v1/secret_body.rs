@@ -16,6 +16,7 @@ use serde::{Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use super::json::{is_of_types, of_parent};
+use crate::api::body::announced;
 use crate::api::guard;
 use crate::api::limits::Limits;
 use crate::api::problem::{ApiCode, Problem};
@@ -35,8 +36,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             return Err(Problem::new(ApiCode::UnsupportedMediaType, "send the body without a Content-Encoding"));
         }
-        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > BYTES_MAX) {
+        if announced(&parts.headers).is_some_and(|length| length > BYTES_MAX) {
             return Err(too_large());
         }
         let patience = Limits::of(&parts.extensions).read_timeout;
