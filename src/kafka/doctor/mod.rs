@@ -9,6 +9,7 @@ mod permissions;
 mod problems;
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -30,6 +31,11 @@ pub use problems::Problem;
 const IN_ALL: Duration = Duration::from_secs(45);
 /// How long one question may take: less than a client that works would wait.
 const PATIENCE_MS: u64 = 3_000;
+/// How long a cluster of which a broker answers is asked for its topics: for as long as their session lasts (9 s by
+/// default) the others name one that died, also as the one to ask.
+const LOOK_FOR: Duration = Duration::from_secs(12);
+/// How long until it is asked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What is not to be learned, and why.
 const NOT_KNOWABLE: &[&str] = &[
@@ -128,15 +134,27 @@ pub fn examine(cluster: &Cluster, plan: &Plan) -> Result<Diagnosis, KafkaFailure
     let options =
         super::KafkaOptions { request_timeout_ms: cluster.options().request_timeout_ms.min(PATIENCE_MS), ..cluster.options().clone() };
     let cluster = Cluster::new(options)?;
+    let until = Instant::now() + IN_ALL;
     let named = brokers::named(&cluster);
     let mut report = Diagnosis::new(named);
-    let seen = Admin::new(&cluster).and_then(|admin| admin.look());
-    match seen {
-        Ok(seen) => report.of_cluster(cluster, plan, seen),
+    match look(&cluster, report.reachable) {
+        Ok(seen) => report.of_cluster(cluster, plan, seen, until),
         Err(error) => report.error = Some(described(&error)),
     }
     report.problems = problems::of(&report);
     Ok(report)
+}
+
+/// The topics as the cluster tells them; asked for more than once where a broker answers.
+fn look(cluster: &Cluster, reachable: bool) -> Result<Seen, LogError> {
+    let until = Instant::now() + LOOK_FOR;
+    loop {
+        let seen = Admin::new(cluster).and_then(|admin| admin.look());
+        if seen.is_ok() || !reachable || Instant::now() >= until {
+            return seen;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 impl Diagnosis {
@@ -160,12 +178,11 @@ impl Diagnosis {
         }
     }
 
-    fn of_cluster(&mut self, cluster: Cluster, plan: &Plan, seen: Seen) {
+    fn of_cluster(&mut self, cluster: Cluster, plan: &Plan, seen: Seen, until: Instant) {
         self.reachable = true;
         self.topics = check(plan, &seen);
         self.brokers = brokers::asked(&cluster, &seen);
         let silent = self.brokers.iter().filter(|broker| !broker.reachable).map(|broker| broker.id).collect();
-        let until = Instant::now() + IN_ALL;
         let mut examination = Examination { cluster, plan: plan.clone(), until, not_tried: Vec::new(), silent, seen };
         self.permissions = examination.permissions();
         match examination.cluster.group() {
